@@ -1,0 +1,38 @@
+"""The only user of time, randomness and unique tokens, so that tests can turn them by hand."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """What the package knows of the world's time and chance."""
+
+    def wall(self) -> float:
+        """Seconds since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def token(self) -> str:
+        """A new 128-bit token in 32 hexadecimal digits, never given before."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock and entropy."""
+
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def token(self) -> str:
+        return secrets.token_hex(16)

@@ -1,0 +1,51 @@
+"""The change of a table in one epoch: a Z-set, in columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+__all__ = ["ID", "WEIGHT", "Delta"]
+
+ID = "__id"
+"""The reserved column of row ids (UInt128), present only where a plan asks for ids."""
+
+WEIGHT = "__weight"
+"""The reserved name under which weights travel inside a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Rows with signed weights.
+
+    `rows` holds the table's columns, and `ID` where the plan asks for ids. `weights` has one non-zero int64 per row;
+    None means +1 for every row. `consolidated` promises that no row occurs twice. Never changed in place.
+    """
+
+    rows: pl.DataFrame
+    weights: npt.NDArray[np.int64] | None = None
+    consolidated: bool = False
+
+    @property
+    def height(self) -> int:
+        return self.rows.height
+
+    def is_empty(self) -> bool:
+        return self.rows.height == 0
+
+    def with_rows(self, rows: pl.DataFrame) -> Delta:
+        """The same weights over new columns of the same height; no longer known to be consolidated."""
+        return Delta(rows, self.weights)
+
+    def weighted(self) -> pl.DataFrame:
+        """The rows with their weights as the column `WEIGHT`."""
+        weights = np.ones(self.rows.height, np.int64) if self.weights is None else self.weights
+        return self.rows.with_columns(pl.Series(WEIGHT, weights, dtype=pl.Int64))
+
+    @staticmethod
+    def from_weighted(frame: pl.DataFrame, *, consolidated: bool = False) -> Delta:
+        """The inverse of `weighted`; rows of weight 0 must have been dropped."""
+        return Delta(frame.drop(WEIGHT), frame[WEIGHT].to_numpy(), consolidated)

@@ -1,0 +1,60 @@
+"""Nodes of a dataflow graph: what is computed from what. Building them runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asyncpersist.dtypes import DType
+from asyncpersist.operators.operator import Operator
+
+if TYPE_CHECKING:
+    from asyncpersist.io.sink import Sink
+    from asyncpersist.io.source import Source
+
+__all__ = ["Node", "OperatorNode", "SinkNode", "SourceNode"]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Node:
+    """One vertex, compared by identity.
+
+    `definition` is the canonical form of what the node does: plain JSON values, equal over runs and versions for equal
+    meanings. It goes into the fingerprint, as do those of the inputs. `name` is the user's name for it, if any.
+    """
+
+    kind: str
+    definition: Mapping[str, Any]
+    inputs: tuple[Node, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SourceNode(Node):
+    """Where rows come in; `columns` are those of the schema, in order."""
+
+    columns: Mapping[str, DType]
+    source: Source
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class OperatorNode(Node):
+    """A computation with one output table of `columns`.
+
+    `make(ids)` gives a new operator for one run; `ids` says whether the output must carry the column `ID`.
+    `input_ids(ids)` says, for each input, whether the operator needs ids of it when its output does or does not carry them.
+    `order_dependent` operators give another result when rows arrive in another order.
+    """
+
+    columns: Mapping[str, DType]
+    make: Callable[[bool], Operator]
+    input_ids: Callable[[bool], tuple[bool, ...]]
+    order_dependent: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SinkNode(Node):
+    """Where changes go out; has exactly one input."""
+
+    sink: Sink

@@ -1,0 +1,66 @@
+"""The contract of a sink.
+
+A `Sink` is a value: what a user defined. A run first lets it check, by reading alone, that it can go on at its committed
+position; after the run has claimed its root it opens it and gets a `SinkWriter`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from asyncpersist.clock import Clock
+from asyncpersist.columnar.delta import Delta
+from asyncpersist.disk import Disk
+
+__all__ = ["Position", "Sink", "SinkWriter"]
+
+Position = Mapping[str, Any]
+"""Where a sink continues: plain JSON values, opaque to all but the sink."""
+
+
+class SinkWriter(ABC):
+    """An open sink. One task calls it; calls never overlap."""
+
+    @abstractmethod
+    async def write(self, epoch: int, delta: Delta) -> None:
+        """Takes one epoch's change: consolidated, non-empty, epochs only growing.
+
+        The order of rows is the writer's to make: retractions first. Raises `OutputError` or `OSError`.
+        """
+
+    @abstractmethod
+    async def flush(self) -> Position:
+        """Makes durable what was written and returns the position after it.
+
+        Called at every barrier, before the commit. What lies beyond the last committed position is cut by the next `open`.
+        """
+
+    async def aclose(self) -> None:
+        """Frees what is open; flushes nothing. Idempotent."""
+
+
+class Sink(ABC):
+    """What a user defined; opened any number of times, by one run at a time."""
+
+    @abstractmethod
+    async def check(self, position: Position | None, *, persistent: bool) -> None:
+        """Raises `OutputError` if the sink cannot go on at `position` (None: its first claim). Changes nothing.
+
+        `persistent` says whether the run has a state root; without one a sink starts anew.
+        """
+
+    @abstractmethod
+    def initial(self) -> Position:
+        """The position of a sink that has written nothing: what the claim records for a new one."""
+
+    @abstractmethod
+    async def open(
+        self, position: Position | None, *, persistent: bool, exclusive: bool, disk: Disk, clock: Clock
+    ) -> SinkWriter:
+        """A writer at `position`, with everything beyond it gone.
+
+        `exclusive` says that the run which owned the position before is proven to be gone; otherwise it may still hold the
+        output open, and nothing it writes there may ever appear.
+        """

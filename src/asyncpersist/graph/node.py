@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from asyncpersist.io.sink import Sink
     from asyncpersist.io.source import Source
 
-__all__ = ["Node", "OperatorNode", "SinkNode", "SourceNode"]
+__all__ = ["Demands", "Node", "OperatorNode", "SinkNode", "SourceNode"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -38,18 +38,27 @@ class SourceNode(Node):
     source: Source
 
 
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What the plan asks of an operator. `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts."""
+
+    ids: bool = False
+    append_only: bool = False
+
+
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class OperatorNode(Node):
     """A computation with one output table of `columns`.
 
-    `make(ids)` gives a new operator for one run; `ids` says whether the output must carry the column `ID`.
-    `input_ids(ids)` says, for each input, whether the operator needs ids of it when its output does or does not carry them.
-    `order_dependent` operators give another result when rows arrive in another order.
+    `make(demands)` gives a new operator for one run. `input_ids(ids)` says, for each input, whether the operator needs ids of
+    it when its output does or does not carry them. `keeps_append_only`: without retractions in the inputs there are none in
+    the output. `order_dependent` operators give another result when rows arrive in another order.
     """
 
     columns: Mapping[str, DType]
-    make: Callable[[bool], Operator]
+    make: Callable[[Demands], Operator]
     input_ids: Callable[[bool], tuple[bool, ...]]
+    keeps_append_only: bool = False
     order_dependent: bool = False
 
 

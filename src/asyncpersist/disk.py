@@ -1,7 +1,7 @@
 """The one door through which durable bytes reach the local disk.
 
 The filesystem store and the file sinks write through a `Disk` and through nothing else, so that a test can put in
-its place one that kills the process, loses what was not synchronised, tears a write or runs full. Reading needs no door.
+its place one that kills the process, loses what was not synchronised, tears a write or runs full. Reading is free.
 
 All calls block and belong into a worker thread; all raise `OSError` as the system does.
 """

@@ -128,9 +128,7 @@ class DType:
             rest = [arg for arg in args if arg is not type(None)]
             if len(rest) == 1 and len(args) == 2:
                 return DType.of(rest[0], where=where).as_optional()
-        elif origin is list and len(args) == 1:
-            return DType("list", args=(DType.of(args[0], where=where),))
-        elif origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        elif (origin is list and len(args) == 1) or (origin is tuple and len(args) == 2 and args[1] is Ellipsis):
             return DType("list", args=(DType.of(args[0], where=where),))
         elif origin is tuple and args:
             return DType("tuple", args=tuple(DType.of(arg, where=where) for arg in args))

@@ -13,8 +13,8 @@ __all__ = ["Graph", "current_graph"]
 class Graph:
     """What a run runs: the sinks that were defined, and through their inputs everything above them.
 
-    ``with Graph() as graph:`` makes it the one that definitions go to, in this thread or task, until the block ends. Without
-    one they go to a graph of the process. One graph runs once at a time.
+    ``with Graph() as graph:`` makes it the one that definitions go to, in this thread or task, until the block ends.
+    Without one they go to a graph of the process. One graph runs once at a time.
     """
 
     def __init__(self) -> None:

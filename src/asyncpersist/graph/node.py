@@ -40,7 +40,10 @@ class SourceNode(Node):
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What the plan asks of an operator. `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts."""
+    """What the plan asks of an operator.
+
+    `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts.
+    """
 
     ids: bool = False
     append_only: bool = False
@@ -50,9 +53,9 @@ class Demands:
 class OperatorNode(Node):
     """A computation with one output table of `columns`.
 
-    `make(demands)` gives a new operator for one run. `input_ids(ids)` says, for each input, whether the operator needs ids of
-    it when its output does or does not carry them. `keeps_append_only`: without retractions in the inputs there are none in
-    the output. `order_dependent` operators give another result when rows arrive in another order.
+    `make(demands)` gives a new operator for one run. `input_ids(ids)` says, for each input, whether the operator needs
+    ids of it when its output does or does not carry them. `keeps_append_only`: without retractions in the inputs there
+    are none in the output. `order_dependent` operators give another result when rows arrive in another order.
     """
 
     columns: Mapping[str, DType]

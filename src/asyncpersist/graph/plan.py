@@ -1,0 +1,140 @@
+"""From a graph to a plan: an order, an identity for every node, and what is asked of each operator.
+
+Identity: a node is known by its `name=`, else by its definition and those of its inputs, with an ordinal only between
+identical ones. So renaming a variable or reordering definitions changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from asyncpersist.errors import GraphError
+from asyncpersist.graph.context import Graph
+from asyncpersist.graph.node import Demands, Node, OperatorNode, SinkNode, SourceNode
+
+__all__ = ["Plan", "Vertex", "differences", "plan_graph"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """A node in its place. `inputs` are positions in the plan's order; `description` is for people."""
+
+    node: Node
+    identity: str
+    fingerprint: str
+    inputs: tuple[int, ...]
+    demands: Demands
+
+    @property
+    def description(self) -> str:
+        where = self.node.definition.get("path") or self.node.definition.get("output")
+        label = self.node.kind if self.node.name is None else f"{self.node.kind} {self.node.name!r}"
+        return f"{label} ({where})" if where else label
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The vertices in an order in which inputs come first."""
+
+    vertices: tuple[Vertex, ...]
+
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """What a manifest keeps of the graph: by identity, the fingerprint and a description."""
+        return {v.identity: {"fingerprint": v.fingerprint, "description": v.description} for v in self.vertices}
+
+
+def plan_graph(graph: Graph) -> Plan:
+    """The plan of a graph. Raises `GraphError` for a graph without sinks and for a name given twice."""
+    if not graph.sinks:
+        raise GraphError(
+            "the graph has no output, so there is nothing to run: write a table somewhere, "
+            "e.g. io.csv.write(table, 'out.csv'), inside the same `with Graph()` block"
+        )
+    order = _topological(graph.sinks)
+    positions = {id(node): i for i, node in enumerate(order)}
+    inputs = [tuple(positions[id(parent)] for parent in node.inputs) for node in order]
+    fingerprints = _fingerprints(order, inputs)
+    identities = _identities(order, fingerprints)
+    demands = _demands(order, inputs)
+    return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, demands)))
+
+
+def differences(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """One line for each node added, removed or changed between two graphs' `fingerprints()`; empty if equal."""
+    lines = [f"removed: {before[i]['description']}" for i in before if i not in after]
+    lines += [f"added: {after[i]['description']}" for i in after if i not in before]
+    lines += [
+        f"changed: {after[i]['description']}"
+        for i in after
+        if i in before and before[i]["fingerprint"] != after[i]["fingerprint"]
+    ]
+    return lines
+
+
+def _topological(sinks: Iterable[SinkNode]) -> list[Node]:
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(sink, False) for sink in reversed(list(sinks))]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((parent, False) for parent in reversed(node.inputs))
+    return order
+
+
+def _fingerprints(order: list[Node], inputs: list[tuple[int, ...]]) -> list[str]:
+    result: list[str] = []
+    for node, parents in zip(order, inputs, strict=True):
+        form = [node.kind, node.name, node.definition, [result[parent] for parent in parents]]
+        canonical = msgspec.json.encode(form, order="sorted")
+        result.append(hashlib.sha256(canonical).hexdigest()[:32])
+    return result
+
+
+def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
+    named = Counter((node.kind, node.name) for node in order if node.name is not None)
+    for (kind, name), count in named.items():
+        if count > 1:
+            raise GraphError(f"the name {name!r} is given to {count} different {kind}s; names must be unique")
+    ordinals: Counter[str] = Counter()
+    identities = []
+    for node, fingerprint in zip(order, fingerprints, strict=True):
+        if node.name is not None:
+            identities.append(f"{node.kind}.{node.name}")
+            continue
+        ordinal = ordinals[fingerprint]
+        ordinals[fingerprint] += 1
+        identities.append(f"{node.kind}-{fingerprint}" + (f"-{ordinal}" if ordinal else ""))
+    return identities
+
+
+def _demands(order: list[Node], inputs: list[tuple[int, ...]]) -> list[Demands]:
+    ids = [False] * len(order)
+    for position in range(len(order) - 1, -1, -1):
+        node = order[position]
+        wanted: tuple[bool, ...] = ()
+        if isinstance(node, OperatorNode):
+            wanted = node.input_ids(ids[position])
+        elif isinstance(node, SinkNode):
+            wanted = (node.sink.needs_ids,)
+        for parent, want in zip(inputs[position], wanted, strict=True):
+            ids[parent] = ids[parent] or want
+    appends: list[bool] = []
+    demands: list[Demands] = []
+    for position, node in enumerate(order):
+        inputs_append = all(appends[parent] for parent in inputs[position])
+        if isinstance(node, SourceNode):
+            appends.append(not node.source.retracting)
+        else:
+            appends.append(isinstance(node, OperatorNode) and node.keeps_append_only and inputs_append)
+        demands.append(Demands(ids=ids[position], append_only=inputs_append))
+    return demands

@@ -1,0 +1,70 @@
+"""The operators of one run, stepped together: deltas of the sources in, deltas of the sinks out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from asyncpersist.columnar.consolidate import consolidate
+from asyncpersist.columnar.delta import ID, Delta
+from asyncpersist.columnar.state import State
+from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
+from asyncpersist.graph.plan import Plan
+from asyncpersist.operators.operator import Operator
+
+__all__ = ["Dataflow"]
+
+
+class Dataflow:
+    """Synchronous and without I/O; used by one thread at a time."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._operators: dict[int, Operator] = {
+            position: vertex.node.make(vertex.demands)
+            for position, vertex in enumerate(plan.vertices)
+            if isinstance(vertex.node, OperatorNode)
+        }
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Every piece of operator state, under a name that is stable over runs."""
+        for position, operator in self._operators.items():
+            for name, state in operator.states().items():
+                yield f"state/{self._plan.vertices[position].identity}/{name}", state
+
+    def step(self, arrived: Mapping[str, Sequence[Delta]]) -> dict[str, Delta]:
+        """One epoch: from the sources' deltas by identity to the sinks' non-empty, consolidated deltas by identity.
+
+        Raises what operators raise; the state is then undefined.
+        """
+        deltas: list[Delta] = []
+        outputs: dict[str, Delta] = {}
+        for position, vertex in enumerate(self._plan.vertices):
+            node, inputs = vertex.node, [deltas[parent] for parent in vertex.inputs]
+            if isinstance(node, SourceNode):
+                deltas.append(_combined(arrived.get(vertex.identity, ()), node, vertex.demands.ids))
+            elif isinstance(node, OperatorNode):
+                deltas.append(self._operators[position].step(inputs))
+            elif isinstance(node, SinkNode):
+                delta = consolidate(inputs[0]) if inputs[0].height else inputs[0]
+                deltas.append(delta)
+                if delta.height:
+                    outputs[vertex.identity] = delta
+        return outputs
+
+
+def _combined(deltas: Sequence[Delta], node: SourceNode, ids: bool) -> Delta:
+    if len(deltas) == 1:
+        return deltas[0]
+    if not deltas:
+        schema: dict[str, pl.DataType] = {name: dtype.polars for name, dtype in node.columns.items()}
+        if ids:
+            schema[ID] = pl.UInt128()
+        return Delta(pl.DataFrame(schema=schema), consolidated=True)
+    rows = pl.concat([delta.rows for delta in deltas], rechunk=False)
+    if all(delta.weights is None for delta in deltas):
+        return Delta(rows)
+    parts = [np.ones(d.height, np.int64) if d.weights is None else d.weights for d in deltas]
+    return Delta(rows, np.concatenate(parts))

@@ -1,0 +1,432 @@
+"""What happens inside a run: sources are pumped, epochs stepped, sinks fed, snapshots taken.
+
+Tasks: one per source, one per sink, one for snapshots, and the one that steps. A lock lies between the last two:
+whoever holds it has the dataflow between two epochs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import anyio
+import anyio.to_thread
+import polars as pl
+
+from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.protocol import ClaimContended
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.clock import Clock
+from asyncpersist.columnar.delta import Delta
+from asyncpersist.columnar.state import State
+from asyncpersist.disk import Disk
+from asyncpersist.errors import GraphError, RunStopped
+from asyncpersist.graph.node import SinkNode, SourceNode
+from asyncpersist.graph.plan import Plan, Vertex
+from asyncpersist.io.sink import SinkWriter
+from asyncpersist.io.source import Batch, SourceReader
+from asyncpersist.objectstore.contract import ObjectStore
+from asyncpersist.persistence import Config
+from asyncpersist.runtime import recovery
+from asyncpersist.runtime.dataflow import Dataflow
+from asyncpersist.runtime.epochs import EpochClock
+from asyncpersist.runtime.intake import Intake
+from asyncpersist.runtime.offsets import OffsetTable
+from asyncpersist.runtime.outlet import Outlet
+from asyncpersist.runtime.snapshots import Capture, Increment, LogSegment, Snapshots
+from asyncpersist.runtime.statistics import Statistics
+
+__all__ = ["Engine"]
+
+_INTAKE_BYTES = 16 << 20
+"""Bound on parsed but unstepped input, per source."""
+_OUTLET_BYTES = 64 << 20
+"""Bound on stepped but unwritten output, per sink."""
+_EARLY_BYTES = 192 << 20
+"""Uncommitted input at which a snapshot is taken before its time."""
+_UNCOMMITTED_BYTES = 768 << 20
+"""Uncommitted input at which the dataflow waits for the store."""
+
+
+class Engine:
+    """One run of one plan. `run` is the whole of it; the rest may be called from the same loop meanwhile."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: Config | None,
+        *,
+        takeover: bool,
+        shutdown_timeout: float,
+        disk: Disk,
+        clock: Clock,
+    ) -> None:
+        self._plan = plan
+        self._config = config
+        self._takeover = takeover
+        self._shutdown_timeout = shutdown_timeout
+        self._disk = disk
+        self._clock = clock
+        self._sources: list[tuple[Vertex, SourceNode]] = [
+            (vertex, vertex.node) for vertex in plan.vertices if isinstance(vertex.node, SourceNode)
+        ]
+        self._sinks: list[tuple[Vertex, SinkNode]] = [
+            (vertex, vertex.node) for vertex in plan.vertices if isinstance(vertex.node, SinkNode)
+        ]
+        self._dataflow = Dataflow(plan)
+        self._offsets = {vertex.identity: OffsetTable() for vertex, _ in self._sources}
+        self._states: dict[str, State] = dict(self._dataflow.states())
+        self._states |= {f"offsets/{identity}": table for identity, table in self._offsets.items()}
+        self._log: dict[str, list[tuple[int, Delta]]] = {vertex.identity: [] for vertex, _ in self._sources}
+        self._logs = config is not None and config.keeps_log
+
+        self._store: ObjectStore | None = None
+        self._root: Root | None = None
+        self._snapshots: Snapshots | None = None
+        self._readers: list[SourceReader] = []
+        self._outlets: dict[str, Outlet] = {}
+        self._closing: list[SourceReader | SinkWriter] = []
+
+        self._wake = asyncio.Event()
+        self._due = asyncio.Event()
+        self._snapshots_over = asyncio.Event()
+        self._between = asyncio.Lock()
+        self._pumps = [anyio.CancelScope() for _ in self._sources]
+        self._intake = Intake(len(self._sources), bound=_INTAKE_BYTES, wake=self._wake)
+        self._waiters: list[asyncio.Future[Manifest]] = []
+        self._answering: list[asyncio.Future[Manifest]] = []
+        self._stopping = self._ending = self._broken = self._dirty = False
+        self._fresh_bytes = self._captured_bytes = 0
+
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rows = self._rows_before = self._skipped = self._epoch_count = self._committed = 0
+        self._began, self._started_in = clock.monotonic(), 0.0
+        self._uncommitted_since: float | None = None
+        self._captured_at = self._began
+        self._recovered: int | None = None
+
+    # what others may call
+
+    def stop(self) -> None:
+        """Asks for the end: what is stepped is snapshotted, what is not will be read again."""
+        self._stopping = True
+        for pump in self._pumps:
+            pump.cancel()
+        self._wake.set()
+
+    async def snapshot(self) -> Manifest:
+        """The manifest of a snapshot whose barrier is after this call."""
+        answer: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
+        if self._snapshots is None:
+            raise RunStopped("this run has no persistence_config, so there is nothing to take a snapshot into")
+        if self._snapshots_over.is_set():
+            raise RunStopped("the run has ended")
+        self._waiters.append(answer)
+        self._due.set()
+        return await answer
+
+    def statistics(self) -> Statistics:
+        since = self._uncommitted_since
+        return Statistics(
+            rows_read=self._rows,
+            rows_skipped=self._skipped,
+            epochs=self._epoch_count,
+            epoch=self._epochs.last if self.started.done() and not self.started.cancelled() else 0,
+            snapshots=self._committed,
+            snapshot_age=0.0 if since is None else self._clock.monotonic() - since,
+            uncommitted_bytes=self._fresh_bytes + self._captured_bytes,
+            state_bytes_written=self._snapshots.state_bytes if self._snapshots else 0,
+            log_bytes_written=self._snapshots.log_bytes if self._snapshots else 0,
+            started_in=self._started_in,
+            recovered_epoch=self._recovered,
+        )
+
+    async def run(self) -> None:
+        """From the first check to the release of the root. Raises one plain error if anything fails."""
+        try:
+            await self._start()
+            self._started_in = self._clock.monotonic() - self._began
+            self.started.set_result(None)
+            await self._flow()
+        except BaseException as exc:
+            error = _plain(exc)
+            self._fail_waiters(error)
+            if error is exc:
+                raise
+            raise error from error.__cause__
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    # start: check, claim, fill, open
+
+    async def _start(self) -> None:
+        self._refuse_shared_outputs()
+        if self._config is None:
+            await self._check(None)
+            self._epochs = EpochClock(self._clock, 0)
+            await self._open(None, exclusive=True)
+            return
+        self._config.refuse_unbuilt()
+        self._store = self._config.backend.open_store(self._disk)
+        root, fetched = await self._claim(self._config, self._store)
+        head = root.head
+        assert head is not None
+        self._root = root
+        self._epochs = EpochClock(self._clock, head.epoch)
+        self._recovered = head.epoch or None
+        self._rows_before = int(head.progress.get("rows", 0))
+        await recovery.fill(self._states, fetched)
+        await self._open(head, exclusive=root.exclusive)
+        self._snapshots = Snapshots(
+            root,
+            graph=self._plan.fingerprints(),
+            consolidated_logs=frozenset(
+                f"log/{vertex.identity}" for vertex, _ in self._sources if not vertex.demands.ids
+            ),
+            compression=self._config.compression,
+            clock=self._clock,
+        )
+
+    async def _claim(self, config: Config, store: ObjectStore) -> tuple[Root, dict[str, pl.DataFrame]]:
+        """The root, claimed, and what its head holds. All that can be refused is refused before the claim."""
+        while True:
+            root = await Root.open(
+                store,
+                clock=self._clock,
+                retain_snapshots=config.retain_snapshots,
+                retain_for=None if config.retain_for is None else config.retain_for.total_seconds(),
+            )
+            if root.head is not None:
+                recovery.refuse(root.head, config, self._plan, store.describe())
+            await root.check(takeover=self._takeover)
+            fetched = await recovery.fetch(root, self._states)
+            for identity, table in self._offsets.items():
+                if (frame := fetched.pop(f"offsets/{identity}", None)) is not None:
+                    table.load(frame)
+            await self._check(root.head)
+            positions = root.head.sinks if root.head else {}
+            new = {v.identity: node.sink for v, node in self._sinks if v.identity not in positions}
+            try:
+                await root.claim(
+                    mode=config.persistence_mode.name,
+                    access=config.snapshot_access.name,
+                    graph=self._plan.fingerprints(),
+                    sinks={identity: dict(sink.initial()) for identity, sink in new.items()},
+                    takeover=self._takeover,
+                )
+            except ClaimContended:
+                continue
+            return root, fetched
+
+    def _refuse_shared_outputs(self) -> None:
+        seen: set[str] = set()
+        for _, node in self._sinks:
+            if node.sink.identity in seen:
+                raise GraphError(f"two outputs of this graph write to {node.sink.identity}; give each its own")
+            seen.add(node.sink.identity)
+
+    async def _check(self, head: Manifest | None) -> None:
+        for vertex, source in self._sources:
+            await source.source.check(self._offsets[vertex.identity].current() or None)
+        for vertex, sink in self._sinks:
+            position = head.sinks.get(vertex.identity) if head else None
+            await sink.sink.check(position, persistent=self._config is not None)
+
+    async def _open(self, head: Manifest | None, *, exclusive: bool) -> None:
+        for vertex, sink in self._sinks:
+            writer = await sink.sink.open(
+                head.sinks[vertex.identity] if head else None,
+                persistent=self._config is not None,
+                exclusive=exclusive,
+                disk=self._disk,
+                clock=self._clock,
+            )
+            self._closing.append(writer)
+            self._outlets[vertex.identity] = Outlet(writer, bound=_OUTLET_BYTES)
+        for vertex, source in self._sources:
+            reader = await source.source.open(
+                self._offsets[vertex.identity].current() or None,
+                identity=vertex.identity,
+                ids=vertex.demands.ids,
+            )
+            self._closing.append(reader)
+            self._readers.append(reader)
+
+    async def _close(self) -> None:
+        for thing in reversed(self._closing):
+            await thing.aclose()
+        if self._root is not None:
+            self._root.close()
+        if self._store is not None and self._config is not None and self._config.backend.owns_store:
+            await self._store.aclose()
+
+    # flow
+
+    async def _flow(self) -> None:
+        async with anyio.create_task_group() as group:
+            for position, reader in enumerate(self._readers):
+                group.start_soon(self._pump, position, reader)
+            for outlet in self._outlets.values():
+                group.start_soon(outlet.run)
+            if self._snapshots is not None:
+                group.start_soon(self._snapshot_in_turn, self._snapshots)
+            try:
+                await self._step_in_turn()
+            except BaseException:
+                self._broken = True
+                raise
+            await self._finish()
+            group.cancel_scope.cancel()
+
+    async def _pump(self, position: int, reader: SourceReader) -> None:
+        with self._pumps[position]:
+            try:
+                while (batch := await reader.read()) is not None:
+                    await self._intake.put(position, batch)
+            except Exception:
+                self._broken = True
+                raise
+        self._intake.end(position)
+
+    async def _step_in_turn(self) -> None:
+        while not (self._stopping or self._intake.exhausted):
+            if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
+                async with self._between:
+                    await self._step(self._intake.take())
+                if self._fresh_bytes > _EARLY_BYTES:
+                    self._due.set()
+            else:
+                await self._wake.wait()
+                self._wake.clear()
+
+    async def _step(self, taken: list[list[Batch]]) -> None:
+        epoch, pause = self._epochs.next_nowait()
+        if pause:
+            await anyio.sleep(pause)
+        arrived = {
+            vertex.identity: [batch.delta for batch in batches]
+            for (vertex, _), batches in zip(self._sources, taken, strict=True)
+        }
+        outputs = await anyio.to_thread.run_sync(self._dataflow.step, arrived)
+        for (vertex, _), batches in zip(self._sources, taken, strict=True):
+            for batch in batches:
+                self._offsets[vertex.identity].advance(batch.offsets)
+                self._skipped += batch.skipped
+                self._rows += _rows(batch.delta)
+                if self._snapshots is not None:
+                    self._fresh_bytes += batch.size
+                if self._logs and batch.delta.height:
+                    self._log[vertex.identity].append((epoch, batch.delta))
+        self._epoch_count += 1
+        self._dirty = True
+        if self._uncommitted_since is None:
+            self._uncommitted_since = self._clock.monotonic()
+        for identity, delta in outputs.items():
+            await self._outlets[identity].put(epoch, delta)
+        if self._config is not None and self._config.snapshot_interval_ms == 0:
+            self._due.set()
+
+    async def _finish(self) -> None:
+        """The end of the input or of the run: everything written, a last snapshot, the root released."""
+        if self._snapshots is None or self._root is None:
+            for outlet in self._outlets.values():
+                await outlet.barrier()
+            return
+        self._snapshots.deadline = self._clock.monotonic() + self._shutdown_timeout
+        self._ending = True
+        self._due.set()
+        await self._snapshots_over.wait()
+        await self._root.release()
+
+    # snapshots
+
+    async def _snapshot_in_turn(self, snapshots: Snapshots) -> None:
+        while not self._ending:
+            await self._until_due()
+            await self._snapshot(snapshots)
+        await self._snapshot(snapshots)
+        self._snapshots_over.set()
+
+    async def _until_due(self) -> None:
+        assert self._config is not None
+        interval = self._config.snapshot_interval_ms / 1000
+        remaining = self._captured_at + interval - self._clock.monotonic() if interval else float("inf")
+        with anyio.move_on_after(max(0.0, remaining)):
+            await self._due.wait()
+        self._due.clear()
+
+    async def _snapshot(self, snapshots: Snapshots) -> None:
+        self._captured_at = self._clock.monotonic()
+        if not self._dirty and not self._waiters:
+            return
+        async with self._between:
+            if self._broken:
+                return
+            waiters, self._waiters = self._waiters, []
+            self._answering = waiters
+            since, self._uncommitted_since = self._uncommitted_since, None
+            self._captured_bytes, self._fresh_bytes = self._fresh_bytes, 0
+            capture = await self._capture()
+        try:
+            manifest = await snapshots.write(capture)
+        except BaseException:
+            self._uncommitted_since = since
+            raise
+        self._committed += 1
+        self._captured_bytes = 0
+        self._wake.set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(manifest)
+        self._answering = []
+
+    async def _capture(self) -> Capture:
+        def gather() -> list[Increment]:
+            frames = ((stream, state.key, state.capture()) for stream, state in self._states.items())
+            return [Increment(stream, key, frame) for stream, key, frame in frames if frame is not None]
+
+        self._dirty = False
+        log, self._log = self._log, {identity: [] for identity in self._log}
+        return Capture(
+            epoch=self._epochs.last,
+            increments=await anyio.to_thread.run_sync(gather),
+            segments=[
+                LogSegment(f"log/{vertex.identity}", log[vertex.identity])
+                for vertex, _ in self._sources
+                if log[vertex.identity]
+            ],
+            positions={identity: outlet.barrier() for identity, outlet in self._outlets.items()},
+            progress={"rows": self._rows_before + self._rows},
+        )
+
+    def _fail_waiters(self, error: BaseException) -> None:
+        for waiter in (*self._waiters, *self._answering):
+            if not waiter.done():
+                stopped = RunStopped("the run ended before its snapshot was committed")
+                stopped.__cause__ = error
+                waiter.set_exception(stopped)
+
+
+def _rows(delta: Delta) -> int:
+    return delta.height if delta.weights is None else int(delta.weights.sum())
+
+
+def _plain(error: BaseException) -> BaseException:
+    """The first error of a group that is not a cancellation; the others are told in its notes."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [leaf for leaf in _leaves(error) if not isinstance(leaf, asyncio.CancelledError)]
+    if not leaves:
+        return asyncio.CancelledError()
+    for other in leaves[1:]:
+        leaves[0].add_note(f"and then: {type(other).__name__}: {other}")
+    return leaves[0]
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

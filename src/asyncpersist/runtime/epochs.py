@@ -1,0 +1,28 @@
+"""The clock of logical time."""
+
+from __future__ import annotations
+
+from asyncpersist.clock import Clock
+
+__all__ = ["EpochClock"]
+
+
+class EpochClock:
+    """Gives epochs: even ints, milliseconds of wall time, each at least the last one + 2.
+
+    The base is the larger of the wall clock and `last + 2`; from there the monotonic clock advances it, so that a wall
+    clock set back changes nothing within a run and never makes an epoch come twice over runs.
+    """
+
+    def __init__(self, clock: Clock, last: int) -> None:
+        self._clock = clock
+        self._base = max(int(clock.wall() * 1000), last + 2)
+        self._origin = clock.monotonic()
+        self.last = last
+
+    def next_nowait(self) -> tuple[int, float]:
+        """The next epoch, and the seconds to wait before it may start: never before its own number on the clock."""
+        now = self._base + (self._clock.monotonic() - self._origin) * 1000
+        even = (int(now) + 1) // 2 * 2
+        self.last = max(even, self.last + 2)
+        return self.last, max(0.0, (self.last - now) / 1000)

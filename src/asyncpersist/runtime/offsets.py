@@ -1,0 +1,53 @@
+"""The offsets of one source as a state: partition -> where it continues, written by increments like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.io.source import Offsets
+
+__all__ = ["OffsetTable"]
+
+
+class OffsetTable:
+    """One row per partition, not per row of data."""
+
+    key = ("partition",)
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, Any] = {}
+        self._touched: dict[str, None] = {}
+
+    def advance(self, offsets: Offsets) -> None:
+        """Takes over where a stepped batch left its partitions; an offset of None forgets the partition."""
+        self._offsets.update(offsets)
+        self._touched.update(dict.fromkeys(offsets))
+
+    def current(self) -> Offsets:
+        """Where the source continues."""
+        return {partition: offset for partition, offset in self._offsets.items() if offset is not None}
+
+    def capture(self) -> pl.DataFrame | None:
+        if not self._touched:
+            return None
+        touched = list(self._touched)
+        self._touched = {}
+        offsets = [self._offsets[partition] for partition in touched]
+        return pl.DataFrame(
+            {
+                "partition": touched,
+                "offset": [msgspec.json.encode(offset).decode() for offset in offsets],
+                WEIGHT: [0 if offset is None else 1 for offset in offsets],
+            },
+            schema={"partition": pl.String, "offset": pl.String, WEIGHT: pl.Int64},
+        )
+
+    def load(self, frame: pl.DataFrame) -> None:
+        self._offsets = {
+            partition: msgspec.json.decode(offset)
+            for partition, offset in zip(frame["partition"], frame["offset"], strict=True)
+        }

@@ -1,0 +1,69 @@
+"""One sink of a run: a bounded queue of epochs and barriers, and the task that carries them to the writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from asyncpersist.columnar.delta import Delta
+from asyncpersist.io.sink import Position, SinkWriter
+
+__all__ = ["Outlet"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    number: int
+    delta: Delta
+    size: int
+
+
+class Outlet:
+    """Keeps order: a barrier is answered once everything put before it is durable.
+
+    `put` waits while more than `bound` bytes are queued. `run` ends only by an error or by being cancelled.
+    """
+
+    def __init__(self, writer: SinkWriter, *, bound: int) -> None:
+        self._writer = writer
+        self._bound = bound
+        self._queue: deque[_Epoch | asyncio.Future[Position]] = deque()
+        self._size = 0
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def put(self, epoch: int, delta: Delta) -> None:
+        """Queues one epoch's change, once there is room for it."""
+        size = int(delta.rows.estimated_size()) + 8 * delta.height
+        while self._size and self._size + size > self._bound:
+            self._room.clear()
+            await self._room.wait()
+        self._size += size
+        self._append(_Epoch(epoch, delta, size))
+
+    def barrier(self) -> asyncio.Future[Position]:
+        """The position after everything put so far, once it is durable."""
+        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._append(answer)
+        return answer
+
+    async def run(self) -> None:
+        """Writes what is queued, in order. Raises what the writer raises."""
+        while True:
+            while not self._queue:
+                self._filled.clear()
+                await self._filled.wait()
+            item = self._queue.popleft()
+            if isinstance(item, _Epoch):
+                await self._writer.write(item.number, item.delta)
+                self._size -= item.size
+                self._room.set()
+            else:
+                position = await self._writer.flush()
+                if not item.done():
+                    item.set_result(position)
+
+    def _append(self, item: _Epoch | asyncio.Future[Position]) -> None:
+        self._queue.append(item)
+        self._filled.set()

@@ -1,0 +1,200 @@
+"""Writing and committing what was captured at a barrier, while the dataflow goes on.
+
+A snapshot that the store refuses is not given up but tried again, with the same objects, until it is known to be
+committed or lost: nothing captured is ever dropped, and what is touched meanwhile waits for the next capture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import polars as pl
+
+from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.checkpoint.tiers import plan_merges
+from asyncpersist.clock import Clock
+from asyncpersist.columnar import codec
+from asyncpersist.columnar.delta import Delta
+from asyncpersist.errors import StoreUnavailable
+from asyncpersist.io.sink import Position
+
+__all__ = ["Capture", "Increment", "LogSegment", "Snapshots"]
+
+logger = logging.getLogger("asyncpersist")
+
+_T = TypeVar("_T")
+
+_WRITERS = 2
+_LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What one piece of state adds to a snapshot; the last row under `key` wins."""
+
+    stream: str
+    key: tuple[str, ...]
+    frame: pl.DataFrame
+
+    def encode(self, compression: codec.Compression) -> bytes:
+        return codec.encode(self.frame, key=self.key, compression=compression)
+
+    @property
+    def rows(self) -> int:
+        return self.frame.height
+
+
+@dataclass(frozen=True, slots=True)
+class LogSegment:
+    """What one source's log adds to a snapshot: its deltas, with their epochs."""
+
+    stream: str
+    deltas: Sequence[tuple[int, Delta]]
+
+    def encode(self, compression: codec.Compression) -> bytes:
+        frames = [delta.weighted().with_columns(pl.lit(epoch).alias(codec.EPOCH)) for epoch, delta in self.deltas]
+        return codec.encode(pl.concat(frames, rechunk=False), key=None, compression=compression)
+
+    @property
+    def rows(self) -> int:
+        return sum(delta.height for _, delta in self.deltas)
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One barrier: all that a snapshot taken there consists of."""
+
+    epoch: int
+    increments: Sequence[Increment]
+    segments: Sequence[LogSegment]
+    positions: Mapping[str, asyncio.Future[Position]]
+    progress: Mapping[str, Any]
+
+
+class Snapshots:
+    """The objects that make up the newest snapshot of a run, and how the next one comes about.
+
+    One snapshot is written at a time.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        *,
+        graph: Mapping[str, Any],
+        consolidated_logs: frozenset[str],
+        compression: codec.Compression,
+        clock: Clock,
+    ) -> None:
+        head = root.head
+        assert head is not None, "a root is claimed before snapshots are written"
+        self._root = root
+        self._graph = dict(graph)
+        self._consolidated_logs = consolidated_logs
+        self._compression = compression
+        self._clock = clock
+        self._streams: dict[str, list[ObjectRef]] = {name: list(refs) for name, refs in head.streams.items()}
+        self.state_bytes = 0
+        self.log_bytes = 0
+        self.failure: StoreUnavailable | None = None
+        self.deadline: float | None = None
+        """Seconds on the monotonic clock after which an unavailable store is an error."""
+
+    async def write(self, capture: Capture) -> Manifest:
+        """Makes `capture` durable and returns its manifest.
+
+        The store is asked again while it is unavailable, until `deadline` if there is one. Raises `StoreUnavailable`
+        then, and `Fenced` if another run has taken the root.
+        """
+        first = self._root.head.epoch + 1 if self._root.head else 0
+        limiter = anyio.CapacityLimiter(_WRITERS)
+        added: dict[str, ObjectRef] = {}
+
+        async def put(part: Increment | LogSegment) -> None:
+            data = await anyio.to_thread.run_sync(part.encode, self._compression, limiter=limiter)
+            added[part.stream] = await self._insist(
+                lambda: self._root.put(data, rows=part.rows, first_epoch=first, last_epoch=capture.epoch)
+            )
+            self._count(part.stream, len(data))
+
+        async with anyio.create_task_group() as group:
+            parts: list[Increment | LogSegment] = [*capture.increments, *capture.segments]
+            for part in parts:
+                group.start_soon(put, part)
+        keys = {increment.stream: increment.key for increment in capture.increments}
+        streams = dict(self._streams)
+        for stream, ref in added.items():
+            streams[stream] = await self._merged([*streams.get(stream, ()), ref], stream, keys.get(stream))
+        positions = {identity: dict(await answer) for identity, answer in capture.positions.items()}
+
+        async def commit() -> Manifest:
+            settled = await self._root.settle()
+            if settled is not None:
+                return settled
+            return await self._root.commit(
+                epoch=capture.epoch,
+                streams=streams,
+                sinks=positions,
+                graph=self._graph,
+                progress=dict(capture.progress),
+            )
+
+        manifest = await self._insist(commit)
+        self._streams = streams
+        try:
+            await self._root.collect()
+        except StoreUnavailable as exc:
+            logger.warning("%s; what is no longer needed will be deleted later", exc)
+        return manifest
+
+    async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
+        while (span := plan_merges([ref.length for ref in refs])) is not None:
+            parts = [await self._insist(lambda ref=ref: self._root.get(ref)) for ref in refs[span]]  # type: ignore[misc]
+
+            def merge(parts: list[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
+                if key is None:
+                    merged = codec.merge_log(parts, consolidate=stream in self._consolidated_logs)
+                else:
+                    merged = codec.merge_state(parts, key, drop_tombstones=whole)
+                return merged, codec.decode(merged).height
+
+            data, rows = await anyio.to_thread.run_sync(merge)
+            first, last = refs[span][0].first_epoch, refs[span][-1].last_epoch
+            merged = await self._insist(
+                lambda data=data, rows=rows, first=first, last=last: self._root.put(  # type: ignore[misc]
+                    data, rows=rows, first_epoch=first, last_epoch=last
+                ),
+            )
+            self._count(stream, len(data))
+            refs = [*refs[: span.start], merged, *refs[span.stop :]]
+        return refs
+
+    def _count(self, stream: str, size: int) -> None:
+        if stream.startswith("log/"):
+            self.log_bytes += size
+        else:
+            self.state_bytes += size
+
+    async def _insist(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        pause = 0.05
+        while True:
+            try:
+                result = await call()
+            except StoreUnavailable as exc:
+                if self.deadline is not None and self._clock.monotonic() + pause > self.deadline:
+                    raise
+                if self.failure is None:
+                    logger.warning("%s; the run goes on and the snapshot is tried again", exc)
+                self.failure = exc
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self.failure = None
+                return result

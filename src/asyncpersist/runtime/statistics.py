@@ -1,0 +1,34 @@
+"""What a run tells of itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Statistics"]
+
+
+class Statistics(NamedTuple):
+    """Figures of one run, taken at one moment."""
+
+    rows_read: int
+    """Rows that went through the dataflow in this run, counted by weight."""
+    rows_skipped: int
+    """Malformed rows left out under `on_error="skip"` in this run."""
+    epochs: int
+    """Epochs stepped in this run."""
+    epoch: int
+    """The last epoch; 0 before the first."""
+    snapshots: int
+    """Snapshots committed in this run."""
+    snapshot_age: float
+    """Seconds since what is committed was the present; 0 when nothing is uncommitted."""
+    uncommitted_bytes: int
+    """Bytes of input that no committed snapshot covers yet."""
+    state_bytes_written: int
+    """Bytes of operator state and offsets written in this run, merging included."""
+    log_bytes_written: int
+    """Bytes of source logs written in this run, merging included."""
+    started_in: float
+    """Seconds from the start until the state was loaded."""
+    recovered_epoch: int | None
+    """The epoch of the snapshot this run went on from; None if it began empty."""

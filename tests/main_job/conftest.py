@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Jobs:
+    """The job server: one real process for each `run`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._outcome = folder / "outcome"
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.main_job.job"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def run(self, **order: Any) -> str:
+        """Runs the job to its fate: "ended", "killed", "stopped", or the name of the error it raised."""
+        return self.start(**order)[1]
+
+    def start(self, **order: Any) -> tuple[int, str]:
+        """The same, with the id of the process."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps({"outcome": self._outcome, **order}, default=str) + "\n")
+        self._server.stdin.flush()
+        pid, fate = json.loads(self._server.stdout.readline())
+        return pid, self._outcome.read_text() if fate == "exited" else fate
+
+    def resume(self, pid: int) -> str:
+        """Continues a stopped process and waits for its fate."""
+        return self.run(resume=pid)
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    server = Jobs(tmp_path_factory.mktemp("jobs"))
+    yield server
+    server.close()
+
+
+def write_words(path: Path, rng: random.Random, rows: int) -> None:
+    """A file of JSON lines of forty words."""
+    words = [f"w{n}-ä" for n in range(40)]
+    path.write_text(
+        "".join(json.dumps({"word": rng.choice(words)}, ensure_ascii=False) + "\n" for _ in range(rows)),
+        encoding="utf-8",
+    )

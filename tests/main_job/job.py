@@ -1,0 +1,131 @@
+"""The job the kill tests run, in a process of its own: counting words from files, with small chunks and many snapshots.
+
+Started once as a server (`python -m tests.main_job.job`), it forks a child for every line of JSON on its standard input
+and answers with the child's id and fate: imports are paid for once, and every child is a real process to be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import asyncpersist as ap
+from asyncpersist.disk import Disk
+from asyncpersist.testing.disks import KillingDisk
+
+
+class Line(ap.Schema):
+    word: str
+
+
+def define(folder: Path, output: Path) -> ap.Graph:
+    with ap.Graph() as graph:
+        lines = ap.io.jsonlines.read(folder, schema=Line, mode="static", name="lines")
+        counts = lines.groupby(ap.this.word).reduce(ap.this.word, count=ap.reducers.count())
+        ap.io.csv.write(counts, output)
+    return graph
+
+
+def config(state: Path, *, interval: int = 0, **settings: Any) -> ap.persistence.Config:
+    return ap.persistence.Config(ap.persistence.Backend.filesystem(state), snapshot_interval_ms=interval, **settings)
+
+
+async def count(folder: Path, output: Path, state: Path, *, disk: Disk | None = None, **settings: Any) -> None:
+    takeover = settings.pop("takeover", False)
+    runtime = ap.Runtime(
+        define(folder, output), persistence_config=config(state, **settings), disk=disk, takeover=takeover
+    )
+    async with runtime:
+        await runtime.wait()
+
+
+class StoppingDisk(Disk):
+    """Stops its own process (SIGSTOP) at the n-th change of the disk, as a suspended laptop or a debugger would."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _CALLS:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGSTOP)
+        return super().__getattribute__(name)
+
+
+_CALLS = {"mkdir", "create", "write", "truncate", "fsync", "rename", "link", "unlink", "fsync_directory"}
+
+
+def _disk(order: dict[str, Any]) -> Disk | None:
+    if "kill_at" in order:
+        return KillingDisk(order["kill_at"], when=order["when"])
+    if "stop_at" in order:
+        return StoppingDisk(order["stop_at"])
+    return None
+
+
+def _child(order: dict[str, Any]) -> None:
+    from asyncpersist.io import file_source
+
+    file_source.CHUNK_BYTES = order.get("chunk", 256)
+    asyncio.run(
+        count(
+            Path(order["folder"]),
+            Path(order["output"]),
+            Path(order["state"]),
+            disk=_disk(order),
+            interval=order.get("interval", 0),
+            retain_snapshots=order.get("retain_snapshots", 3),
+            takeover=order.get("takeover", False),
+        )
+    )
+
+
+def _start(order: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        outcome = "ended"
+        try:
+            _child(order)
+        except BaseException as exc:
+            outcome = type(exc).__name__
+            if outcome not in order.get("expected", []):
+                traceback.print_exc()
+        finally:
+            Path(order["outcome"]).write_text(outcome)
+            sys.stderr.flush()
+            os._exit(0)
+    return pid
+
+
+def _wait(pid: int) -> str:
+    """How a child fared: "stopped", "killed", or what it wrote itself."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return "stopped"
+    return "killed" if os.WIFSIGNALED(status) else "exited"
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "resume" in order:
+            pid = order["resume"]
+            os.kill(pid, signal.SIGCONT)
+        else:
+            pid = _start(order)
+        if "kill_after" in order:
+            time.sleep(order["kill_after"])
+            os.kill(pid, signal.SIGKILL)
+        print(json.dumps([pid, _wait(pid)]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,55 @@
+"""A process killed at any moment goes on where it was: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.main_job.conftest import Jobs, write_words
+from tests.main_job.stream import final_rows, word_counts
+
+KILLS = int(os.environ.get("ASYNCPERSIST_KILLS", "60"))
+
+
+def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    folder, output, state = tmp_path / "in", tmp_path / "out.csv", tmp_path / "state"
+    folder.mkdir()
+    write_words(folder / "a.jsonl", rng, 800)
+    killed = finished = 0
+    while killed < KILLS:
+        fate = jobs.run(folder=folder, output=output, state=state, kill_after=rng.uniform(0, 0.12))
+        assert fate in ("ended", "killed")
+        if fate == "killed":
+            killed += 1
+        else:
+            finished += 1
+            assert final_rows(output, keys=1) == word_counts(folder)
+            write_words(folder / f"b{finished:04}.jsonl", rng, 400)
+    assert jobs.run(folder=folder, output=output, state=state) == "ended"
+    assert final_rows(output, keys=1) == word_counts(folder)
+
+
+@pytest.mark.parametrize("when", ["before", "after", "halfway"])
+def test_killed_at_every_write_in_turn(jobs: Jobs, tmp_path: Path, when: str) -> None:
+    rng = random.Random(3)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_words(folder / "a.jsonl", rng, 60)
+    write_words(folder / "b.jsonl", rng, 30)
+    call = 1
+    while True:
+        output, state = tmp_path / f"{call}.csv", tmp_path / f"state{call}"
+        fate = jobs.run(folder=folder, output=output, state=state, kill_at=call, when=when, chunk=512)
+        if fate == "ended":
+            break
+        assert fate == "killed"
+        assert jobs.run(folder=folder, output=output, state=state, chunk=512) == "ended"
+        assert final_rows(output, keys=1) == word_counts(folder), f"killed {when} call {call}"
+        call += 1
+    assert call > 30, "the job makes fewer writes than it should"

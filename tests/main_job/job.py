@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpersist as ap
 from asyncpersist.disk import Disk
-from asyncpersist.testing.disks import KillingDisk
+from asyncpersist.testing.disks import Call, FailingDisk, KillingDisk
 
 
 class Line(ap.Schema):
@@ -46,35 +46,25 @@ async def count(folder: Path, output: Path, state: Path, *, disk: Disk | None = 
         await runtime.wait()
 
 
-class StoppingDisk(Disk):
-    """Stops its own process (SIGSTOP) at the n-th change of the disk, as a suspended laptop or a debugger would."""
-
-    def __init__(self, at: int) -> None:
-        self._left = at
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in _CALLS:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGSTOP)
-        return super().__getattribute__(name)
-
-
-_CALLS = {"mkdir", "create", "write", "truncate", "fsync", "rename", "link", "unlink", "fsync_directory"}
+def _stop_at(number: int, call: Call) -> bool:
+    """Stops this process (SIGSTOP) before a change of the disk, as a suspended laptop or a debugger would."""
+    if call[0] == number:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return False
 
 
 def _disk(order: dict[str, Any]) -> Disk | None:
     if "kill_at" in order:
         return KillingDisk(order["kill_at"], when=order["when"])
     if "stop_at" in order:
-        return StoppingDisk(order["stop_at"])
+        return FailingDisk(lambda call: _stop_at(order["stop_at"], call))
     return None
 
 
 def _child(order: dict[str, Any]) -> None:
     from asyncpersist.io import file_source
 
-    file_source.CHUNK_BYTES = order.get("chunk", 256)
+    file_source.FileSource.__init__.__kwdefaults__["chunk_bytes"] = order.get("chunk", 256)
     asyncio.run(
         count(
             Path(order["folder"]),

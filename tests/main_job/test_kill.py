@@ -35,7 +35,7 @@ def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path) -> None:
     assert final_rows(output, keys=1) == word_counts(folder)
 
 
-@pytest.mark.parametrize("when", ["before", "after", "halfway"])
+@pytest.mark.parametrize("when", ["before", "half", "after"])
 def test_killed_at_every_write_in_turn(jobs: Jobs, tmp_path: Path, when: str) -> None:
     rng = random.Random(3)
     folder = tmp_path / "in"

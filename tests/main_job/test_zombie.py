@@ -14,23 +14,31 @@ from tests.main_job.stream import final_rows, word_counts
 @pytest.mark.parametrize("retain_snapshots", [1, 50], ids=["manifests between deleted", "manifests between kept"])
 def test_a_zombie_is_fenced(jobs: Jobs, tmp_path: Path, retain_snapshots: int) -> None:
     rng = random.Random(5)
-    for stop_at in range(25, 400, 23):
-        folder = tmp_path / f"in{stop_at}"
+    fenced = stop_at = 0
+    while True:
+        stop_at += 7
+        folder, output = tmp_path / f"in{stop_at}", tmp_path / f"{stop_at}.csv"
         folder.mkdir()
-        write_words(folder / "a.jsonl", rng, 150)
-        order = {"folder": folder, "output": tmp_path / f"{stop_at}.csv", "state": tmp_path / f"state{stop_at}"}
+        write_words(folder / "a.jsonl", rng, 300)
+        order = {"folder": folder, "output": output, "state": tmp_path / f"state{stop_at}"}
         order["retain_snapshots"] = retain_snapshots
-        pid, fate = jobs.start(**order, stop_at=stop_at, expected=["Fenced"])
+        pid, fate = jobs.start(**order, stop_at=stop_at, expected=["Fenced", "OutcomeUnknown"])
         if fate == "ended":
-            assert stop_at > 100, "the job makes fewer writes than it should"
             break
         assert fate == "stopped"
-        assert jobs.run(**order, expected=["StateInUse"]) == "StateInUse"
-        assert jobs.run(**order, takeover=True) == "ended"
-        after = Path(order["output"]).read_bytes()
-        assert final_rows(Path(order["output"]), keys=1) == word_counts(folder)
-        assert jobs.resume(pid) in ("Fenced", "ended")
-        assert Path(order["output"]).read_bytes() == after, f"the zombie wrote (stopped at {stop_at})"
+        second = jobs.run(**order, expected=["StateInUse"])
+        if second == "StateInUse":
+            assert jobs.run(**order, takeover=True) == "ended"
+        else:
+            assert second == "ended", "the first one had not claimed the root yet, or had released it"
+        assert final_rows(output, keys=1) == word_counts(folder)
+        after = output.read_bytes()
+        first = jobs.resume(pid)
+        fenced += first == "Fenced"
+        # One that was stopped in its claim may find its unfinished files collected: it has written nothing either.
+        assert first == "Fenced" if second == "StateInUse" else first in ("Fenced", "ended", "OutcomeUnknown")
+        assert output.read_bytes() == after, f"the zombie wrote (stopped at {stop_at})"
         write_words(folder / "b.jsonl", rng, 50)
         assert jobs.run(**order) == "ended"
-        assert final_rows(Path(order["output"]), keys=1) == word_counts(folder)
+        assert final_rows(output, keys=1) == word_counts(folder)
+    assert fenced >= 4, "too few were stopped while they owned the root"

@@ -20,7 +20,7 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
-from asyncpersist.errors import GraphError, RunStopped
+from asyncpersist.errors import AsyncPersistError, Fenced, GraphError, OutputError, RunStopped
 from asyncpersist.graph.node import SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan, Vertex
 from asyncpersist.io.sink import SinkWriter
@@ -149,7 +149,7 @@ class Engine:
             self.started.set_result(None)
             await self._flow()
         except BaseException as exc:
-            error = _plain(exc)
+            error = await self._reason(_plain(exc))
             self._fail_waiters(error)
             if error is exc:
                 raise
@@ -195,7 +195,7 @@ class Engine:
                 store,
                 clock=self._clock,
                 retain_snapshots=config.retain_snapshots,
-                retain_for=None if config.retain_for is None else config.retain_for.total_seconds(),
+                retain_for=config.retain_for,
             )
             if root.head is not None:
                 recovery.refuse(root.head, config, self._plan, store.describe())
@@ -242,6 +242,8 @@ class Engine:
                 disk=self._disk,
                 clock=self._clock,
             )
+            if self._root is not None:
+                writer.guard = self._root.confirm
             self._closing.append(writer)
             self._outlets[vertex.identity] = Outlet(writer, bound=_OUTLET_BYTES)
         for vertex, source in self._sources:
@@ -257,7 +259,7 @@ class Engine:
         for thing in reversed(self._closing):
             await thing.aclose()
         if self._root is not None:
-            self._root.close()
+            self._root.abandon()
         if self._store is not None and self._config is not None and self._config.backend.owns_store:
             await self._store.aclose()
 
@@ -399,6 +401,18 @@ class Engine:
             positions={identity: outlet.barrier() for identity, outlet in self._outlets.items()},
             progress={"rows": self._rows_before + self._rows},
         )
+
+    async def _reason(self, error: BaseException) -> BaseException:
+        """`Fenced` where that is why an output could not be written, else the error itself."""
+        if self._root is not None and isinstance(error, OSError | OutputError):
+            try:
+                await self._root.confirm()
+            except Fenced as fenced:
+                fenced.__cause__ = error
+                return fenced
+            except AsyncPersistError:
+                return error
+        return error
 
     def _fail_waiters(self, error: BaseException) -> None:
         for waiter in (*self._waiters, *self._answering):

@@ -1,0 +1,54 @@
+"""Asyncio-native incremental tables with exactly-once snapshots.
+
+Connectors feed an incremental table computation inside the caller's event loop; a timer snapshots offsets and state; after a
+kill a run goes on where it was. ``import asyncpersist as ap``, define tables, ``await ap.run(...)``.
+"""
+
+from __future__ import annotations
+
+from asyncpersist import errors, io, persistence
+from asyncpersist.dtypes import DateTimeNaive, DateTimeUtc, Duration, Json, Pointer
+from asyncpersist.graph.context import Graph
+from asyncpersist.persistence import PersistenceMode, SnapshotAccess
+from asyncpersist.runtime.runtime import Runtime, run
+from asyncpersist.runtime.statistics import Statistics
+from asyncpersist.table import reducers
+from asyncpersist.table.functions import cast, coalesce, declare_type, fill_error, if_else, make_tuple, require, unwrap
+from asyncpersist.table.schema import Schema, column_definition, schema_from_types
+from asyncpersist.table.table import Table
+from asyncpersist.table.this import left, right, this
+
+__all__ = [
+    "DateTimeNaive",
+    "DateTimeUtc",
+    "Duration",
+    "Graph",
+    "Json",
+    "PersistenceMode",
+    "Pointer",
+    "Runtime",
+    "Schema",
+    "SnapshotAccess",
+    "Statistics",
+    "Table",
+    "cast",
+    "coalesce",
+    "column_definition",
+    "declare_type",
+    "errors",
+    "fill_error",
+    "if_else",
+    "io",
+    "left",
+    "make_tuple",
+    "persistence",
+    "reducers",
+    "require",
+    "right",
+    "run",
+    "schema_from_types",
+    "this",
+    "unwrap",
+]
+
+__version__ = "0.1.0"

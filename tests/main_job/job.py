@@ -18,6 +18,8 @@ from typing import Any
 
 import asyncpersist as ap
 from asyncpersist.disk import Disk
+from asyncpersist.graph.node import SourceNode
+from asyncpersist.io.file_source import FileSource
 from asyncpersist.testing.disks import Call, FailingDisk, KillingDisk
 
 
@@ -25,11 +27,16 @@ class Line(ap.Schema):
     word: str
 
 
-def define(folder: Path, output: Path) -> ap.Graph:
+def define(folder: Path, output: Path, *, chunk: int | None = None) -> ap.Graph:
+    """`chunk`: bytes of input in an epoch, so that a short input has many."""
     with ap.Graph() as graph:
         lines = ap.io.jsonlines.read(folder, schema=Line, mode="static", name="lines")
         counts = lines.groupby(ap.this.word).reduce(ap.this.word, count=ap.reducers.count())
         ap.io.csv.write(counts, output)
+    if chunk is not None:
+        assert isinstance(lines.node, SourceNode)
+        assert isinstance(lines.node.source, FileSource)
+        lines.node.source._chunk_bytes = chunk
     return graph
 
 
@@ -38,9 +45,9 @@ def config(state: Path, *, interval: int = 0, **settings: Any) -> ap.persistence
 
 
 async def count(folder: Path, output: Path, state: Path, *, disk: Disk | None = None, **settings: Any) -> None:
-    takeover = settings.pop("takeover", False)
+    takeover, chunk = settings.pop("takeover", False), settings.pop("chunk", None)
     runtime = ap.Runtime(
-        define(folder, output), persistence_config=config(state, **settings), disk=disk, takeover=takeover
+        define(folder, output, chunk=chunk), persistence_config=config(state, **settings), disk=disk, takeover=takeover
     )
     async with runtime:
         await runtime.wait()
@@ -62,15 +69,13 @@ def _disk(order: dict[str, Any]) -> Disk | None:
 
 
 def _child(order: dict[str, Any]) -> None:
-    from asyncpersist.io import file_source
-
-    file_source.FileSource.__init__.__kwdefaults__["chunk_bytes"] = order.get("chunk", 256)
     asyncio.run(
         count(
             Path(order["folder"]),
             Path(order["output"]),
             Path(order["state"]),
             disk=_disk(order),
+            chunk=order.get("chunk", 256),
             interval=order.get("interval", 0),
             retain_snapshots=order.get("retain_snapshots", 3),
             takeover=order.get("takeover", False),

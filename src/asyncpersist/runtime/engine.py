@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import anyio
 import anyio.to_thread
@@ -245,7 +246,7 @@ class Engine:
             if self._root is not None:
                 writer.guard = self._root.confirm
             self._closing.append(writer)
-            self._outlets[vertex.identity] = Outlet(writer, bound=_OUTLET_BYTES)
+            self._outlets[vertex.identity] = Outlet(writer, name=sink.sink.identity, bound=_OUTLET_BYTES)
         for vertex, source in self._sources:
             reader = await source.source.open(
                 self._offsets[vertex.identity].current() or None,
@@ -256,12 +257,13 @@ class Engine:
             self._readers.append(reader)
 
     async def _close(self) -> None:
-        for thing in reversed(self._closing):
-            await thing.aclose()
         if self._root is not None:
             self._root.abandon()
-        if self._store is not None and self._config is not None and self._config.backend.owns_store:
-            await self._store.aclose()
+        async with AsyncExitStack() as stack:
+            if self._store is not None and self._config is not None and self._config.backend.owns_store:
+                stack.push_async_callback(self._store.aclose)
+            for thing in self._closing:
+                stack.push_async_callback(thing.aclose)
 
     # flow
 
@@ -339,7 +341,7 @@ class Engine:
         self._ending = True
         self._due.set()
         await self._snapshots_over.wait()
-        await self._root.release()
+        await self._snapshots.release()
 
     # snapshots
 

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from asyncpersist.columnar.delta import Delta
+from asyncpersist.errors import AsyncPersistError, OutputError
 from asyncpersist.io.sink import Position, SinkWriter
 
 __all__ = ["Outlet"]
@@ -22,11 +23,13 @@ class _Epoch:
 class Outlet:
     """Keeps order: a barrier is answered once everything put before it is durable.
 
-    `put` waits while more than `bound` bytes are queued. `run` ends only by an error or by being cancelled.
+    `put` waits while more than `bound` bytes are queued. `run` ends only by an error or by being cancelled. `name` is what
+    the sink writes to, for messages.
     """
 
-    def __init__(self, writer: SinkWriter, *, bound: int) -> None:
+    def __init__(self, writer: SinkWriter, *, name: str, bound: int) -> None:
         self._writer = writer
+        self._name = name
         self._bound = bound
         self._queue: deque[_Epoch | asyncio.Future[Position]] = deque()
         self._size = 0
@@ -49,20 +52,30 @@ class Outlet:
         return answer
 
     async def run(self) -> None:
-        """Writes what is queued, in order. Raises what the writer raises."""
+        """Writes what is queued, in order. Raises what the writer raises, and `OutputError` for a system's error."""
         while True:
             while not self._queue:
                 self._filled.clear()
                 await self._filled.wait()
-            item = self._queue.popleft()
-            if isinstance(item, _Epoch):
-                await self._writer.write(item.number, item.delta)
-                self._size -= item.size
-                self._room.set()
-            else:
-                position = await self._writer.flush()
-                if not item.done():
-                    item.set_result(position)
+            try:
+                await self._carry(self._queue.popleft())
+            except OSError as exc:
+                if isinstance(exc, AsyncPersistError):
+                    raise
+                raise OutputError(
+                    f"{self._name} cannot be written: {exc.strerror or exc}. Mend that and run again: "
+                    "a run with persistence goes on from its last snapshot, nothing is lost."
+                ) from exc
+
+    async def _carry(self, item: _Epoch | asyncio.Future[Position]) -> None:
+        if isinstance(item, _Epoch):
+            await self._writer.write(item.number, item.delta)
+            self._size -= item.size
+            self._room.set()
+            return
+        position = await self._writer.flush()
+        if not item.done():
+            item.set_result(position)
 
     def _append(self, item: _Epoch | asyncio.Future[Position]) -> None:
         self._queue.append(item)

@@ -154,6 +154,10 @@ class Snapshots:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
         return manifest
 
+    async def release(self) -> None:
+        """Commits that the run has ended cleanly. Raises as `write` does."""
+        await self._insist(self._root.release)
+
     async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
         while (span := plan_merges([ref.length for ref in refs])) is not None:
             parts = [await self._insist(lambda ref=ref: self._root.get(ref)) for ref in refs[span]]  # type: ignore[misc]

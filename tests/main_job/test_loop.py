@@ -1,0 +1,23 @@
+"""The loop stays free: no blocking call is made in it, from the first check to the release."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from blockbuster import blockbuster_ctx
+
+from tests.main_job.conftest import write_words
+from tests.main_job.job import count
+from tests.main_job.stream import final_rows, word_counts
+
+
+async def test_no_blocking_call_inside_the_loop(tmp_path: Path) -> None:
+    folder, output, state = tmp_path / "in", tmp_path / "out.csv", tmp_path / "state"
+    folder.mkdir()
+    rng = random.Random(1)
+    for n in range(3):
+        write_words(folder / f"{n}.jsonl", rng, 200)
+        with blockbuster_ctx():
+            await count(folder, output, state, chunk=512)
+    assert final_rows(output, keys=1) == word_counts(folder)

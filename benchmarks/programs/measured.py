@@ -1,0 +1,41 @@
+"""How a measured program gets its task and tells its figures. Standard library only: it runs in every environment."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["report", "task", "timed"]
+
+
+def task() -> dict[str, Any]:
+    """The task: the JSON object that is the only argument."""
+    return json.loads(sys.argv[1])
+
+
+@contextmanager
+def timed(figures: dict[str, Any]) -> Iterator[None]:
+    """Puts the seconds that its body takes into `figures`."""
+    start = time.perf_counter()
+    yield
+    figures["seconds"] = time.perf_counter() - start
+
+
+def peak_resident_bytes() -> int:
+    """Of this process alone; getrusage would count the process that started it too, where it was larger."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def report(figures: dict[str, Any]) -> None:
+    """Prints the figures, with the peak of resident memory, as the last line of standard output."""
+    print(json.dumps({**figures, "peak_resident_bytes": peak_resident_bytes()}), flush=True)

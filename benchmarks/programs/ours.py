@@ -1,0 +1,89 @@
+"""asyncpersist on a workload. Task: kind, input, output, state or null, interval_ms, lag (bool)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+from measured import report, task, timed
+
+import asyncpersist as ap
+
+IDLE_SECONDS = 3.0
+
+
+class Line(ap.Schema):
+    word: str
+
+
+class Sale(ap.Schema):
+    store: str
+    product: str
+    tier: int | None
+    quantity: int
+    price: float
+
+
+def build(kind: str, inputs: str, output: str) -> ap.Graph:
+    with ap.Graph() as graph:
+        if kind == "words":
+            lines = ap.io.jsonlines.read(inputs, schema=Line, mode="static", name="lines")
+            result = lines.groupby(ap.this.word).reduce(ap.this.word, count=ap.reducers.count())
+        else:
+            sales = ap.io.csv.read(inputs, schema=Sale, mode="static", name="sales")
+            keys = (ap.this.store, ap.this.product, ap.this.tier)
+            result = sales.groupby(*keys).reduce(
+                *keys,
+                n=ap.reducers.count(),
+                total=ap.reducers.sum(ap.this.quantity),
+                mean=ap.reducers.avg(ap.this.price),
+                top=ap.reducers.max(ap.this.price),
+            )
+        ap.io.csv.write(result, output)
+    return graph
+
+
+async def tick(lags: list[float]) -> None:
+    while True:
+        start = time.perf_counter()
+        await asyncio.sleep(0.001)
+        lags.append(time.perf_counter() - start - 0.001)
+
+
+def percentiles(lags: list[float]) -> dict[str, float]:
+    """In milliseconds."""
+    ordered = sorted(lags)
+    return {
+        "p50": ordered[len(ordered) // 2] * 1e3,
+        "p99": ordered[int(len(ordered) * 0.99)] * 1e3,
+        "max": ordered[-1] * 1e3,
+        "ticks": len(ordered),
+    }
+
+
+async def ticked(work: Awaitable[object]) -> dict[str, float]:
+    lags: list[float] = []
+    ticker = asyncio.create_task(tick(lags))
+    await work
+    ticker.cancel()
+    return percentiles(lags)
+
+
+async def main() -> None:
+    job, figures = task(), {}
+    if job["lag"]:
+        figures["idle_lag_ms"] = await ticked(asyncio.sleep(IDLE_SECONDS))
+    with timed(figures):
+        graph = build(job["kind"], job["input"], job["output"])
+        config = job["state"] and ap.persistence.Config(
+            ap.persistence.Backend.filesystem(job["state"]), snapshot_interval_ms=job["interval_ms"]
+        )
+        if job["lag"]:
+            figures["lag_ms"] = await ticked(ap.run(graph, persistence_config=config))
+        else:
+            await ap.run(graph, persistence_config=config)
+    report(figures)
+
+
+asyncio.run(main())

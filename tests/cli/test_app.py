@@ -1,0 +1,67 @@
+"""The command line as a whole."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.cli import app, main
+from asyncpersist.errors import StateInUse
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "asyncpersist.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"asyncpersist {importlib.metadata.version('asyncpersist')}\n",
+        "",
+    )
+
+
+def test_without_a_command_it_says_what_there_is() -> None:
+    assert "demo" in run().stdout
+
+
+def test_an_unknown_command_is_an_error_of_usage() -> None:
+    done = run("explode")
+    assert done.returncode == 2
+    assert "explode" in done.stderr
+
+
+def test_an_error_of_the_package_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise StateInUse("state is in use\n  by process 7; stop it")
+
+    monkeypatch.setattr(app, "_app", refuse)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == "asyncpersist: state is in use by process 7; stop it\n"
+
+
+def test_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app, "_app", fail)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_the_demo_works_in_no_directory_that_holds_something(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    done = run("demo", "--keep", str(tmp_path))
+    assert done.returncode == 2
+    assert "no empty directory" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

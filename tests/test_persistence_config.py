@@ -1,0 +1,164 @@
+"""What a user may pass as `persistence_config`, and what is said of the rest."""
+
+# A test may hold its own loop.
+# ruff: noqa: ASYNC240
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.disk import Disk
+from asyncpersist.errors import Unsupported
+from asyncpersist.objectstore.filesystem import FilesystemStore
+from asyncpersist.objectstore.memory import MemoryStore
+from asyncpersist.persistence import Backend, Config, PersistenceMode, SnapshotAccess
+
+M, A = PersistenceMode, SnapshotAccess
+BACKEND = Backend.memory()
+REPLAYING = {M.BATCH, M.SPEEDRUN_REPLAY, M.REALTIME_REPLAY}
+
+
+def test_defaults() -> None:
+    config = Config(BACKEND)
+    assert (config.snapshot_interval_ms, config.snapshot_access, config.persistence_mode) == (0, A.FULL, M.PERSISTING)
+    assert (config.continue_after_replay, config.retain_snapshots, config.retain_for) == (True, 10, None)
+    assert (config.on_graph_change, config.on_schema_change, config.compression) == (None, "reject", "zstd")
+
+
+def test_it_is_frozen_and_its_settings_are_by_keyword() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config(BACKEND).snapshot_interval_ms = 5  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Config(BACKEND, 1000)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Config()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("access", A)
+@pytest.mark.parametrize("mode", M)
+def test_which_modes_and_accesses_go_together(mode: M, access: A) -> None:
+    valid = {
+        A.FULL: set(M),
+        A.RECORD: REPLAYING | {M.PERSISTING},
+        A.REPLAY: REPLAYING | {M.PERSISTING},
+        A.OFFSETS_ONLY: {M.PERSISTING, M.SELECTIVE_PERSISTING},
+    }
+    if mode in valid[access]:
+        config = Config(BACKEND, persistence_mode=mode, snapshot_access=access)
+        if access is A.FULL and mode in (M.PERSISTING, M.OPERATOR_PERSISTING):
+            config.refuse_unbuilt()
+        else:
+            with pytest.raises(Unsupported, match="not built yet"):
+                config.refuse_unbuilt()
+    else:
+        with pytest.raises(
+            ValueError, match=rf"{access.name} does not go with .*{mode.name}; it goes with .*PERSISTING"
+        ):
+            Config(BACKEND, persistence_mode=mode, snapshot_access=access)
+
+
+@pytest.mark.parametrize("mode", M)
+def test_ending_with_the_replay_needs_a_replay(mode: M) -> None:
+    if mode in REPLAYING:
+        assert not Config(BACKEND, persistence_mode=mode, continue_after_replay=False).continue_after_replay
+    else:
+        with pytest.raises(ValueError, match="continue_after_replay=False goes with"):
+            Config(BACKEND, persistence_mode=mode, continue_after_replay=False)
+    Config(BACKEND, snapshot_access=A.REPLAY, continue_after_replay=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"snapshot_interval_ms": -1}, ValueError, "at least 0"),
+        ({"snapshot_interval_ms": 1.5}, TypeError, "snapshot_interval_ms must be of type int, not float"),
+        ({"snapshot_interval_ms": True}, TypeError, "int, not bool"),
+        ({"snapshot_access": "full"}, TypeError, "SnapshotAccess"),
+        ({"persistence_mode": "PERSISTING"}, TypeError, "PersistenceMode"),
+        ({"continue_after_replay": 0}, TypeError, "bool"),
+        ({"retain_snapshots": 0}, ValueError, "at least 1"),
+        ({"retain_snapshots": "10"}, TypeError, "int"),
+        ({"retain_for": 60}, TypeError, "timedelta"),
+        ({"retain_for": timedelta(-1)}, ValueError, "negative"),
+        ({"on_graph_change": "ignore"}, ValueError, "'replay', 'reject'"),
+        ({"on_schema_change": "ignore"}, ValueError, "'reject', 'reread'"),
+        ({"compression": "gzip"}, ValueError, "'zstd', 'lz4', 'uncompressed'"),
+    ],
+)
+def test_what_is_not_allowed_is_said(settings, error, says) -> None:
+    with pytest.raises(error, match=says):
+        Config(BACKEND, **settings)
+
+
+def test_a_backend_is_required() -> None:
+    with pytest.raises(TypeError, match="backend must be of type Backend, not str"):
+        Config("state")  # type: ignore[arg-type]
+
+
+def test_the_deprecated_spelling_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="use Config"):
+        config = Config.simple_config(BACKEND, 100, A.REPLAY, M.BATCH, False)
+    assert config == Config(
+        BACKEND,
+        snapshot_interval_ms=100,
+        snapshot_access=A.REPLAY,
+        persistence_mode=M.BATCH,
+        continue_after_replay=False,
+    )
+
+
+def test_what_a_changed_graph_gets() -> None:
+    assert Config(BACKEND).graph_change == "replay"
+    assert Config(BACKEND, persistence_mode=M.OPERATOR_PERSISTING).graph_change == "reject"
+    assert Config(BACKEND, on_graph_change="reject").graph_change == "reject"
+    assert Config(BACKEND).keeps_log
+    assert not Config(BACKEND, persistence_mode=M.OPERATOR_PERSISTING).keeps_log
+
+
+async def test_the_filesystem_backend(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "state", "state"):
+        backend = Backend.filesystem(path)
+        store = backend.open_store(Disk())
+        assert isinstance(store, FilesystemStore)
+        assert store.describe() == str(tmp_path / "state")
+        assert backend.owns_store
+        assert backend.fs_path == path
+    assert list(tmp_path.iterdir()) == []
+    for wrong, error in ((5, TypeError), ("", ValueError), (b"state", TypeError)):
+        with pytest.raises(error, match=r"Backend\.filesystem"):
+            Backend.filesystem(wrong)  # type: ignore[arg-type]
+
+
+async def test_memory_lives_as_long_as_its_backend() -> None:
+    backend = Backend.memory()
+    await backend.open_store(Disk()).put("a", b"x")
+    assert await backend.open_store(Disk()).get("a") == b"x"
+    assert not backend.owns_store
+    assert await Backend.memory().open_store(Disk()).list() == []
+
+
+def test_a_store_of_the_users_own() -> None:
+    store = MemoryStore()
+    assert Backend(store).open_store(Disk()) is store
+    with pytest.raises(TypeError, match="ObjectStore, not dict"):
+        Backend({})
+
+
+def test_what_is_not_built_says_so() -> None:
+    with pytest.raises(Unsupported, match="s3 is not built yet"):
+        Backend.s3("root", object())
+    with pytest.raises(Unsupported, match="azure is not built yet"):
+        Backend.azure("root", "account", "secret", "container")
+
+
+def test_no_secret_shows() -> None:
+    class Vendor(MemoryStore):
+        def __repr__(self) -> str:
+            return "secret"
+
+    assert "secret" not in repr(Config(Backend(Vendor())))

@@ -7,7 +7,7 @@ position; after the run has claimed its root it opens it and gets a `SinkWriter`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from asyncpersist.clock import Clock
@@ -22,6 +22,9 @@ Position = Mapping[str, Any]
 
 class SinkWriter(ABC):
     """An open sink. One task calls it; calls never overlap."""
+
+    guard: Callable[[], Awaitable[None]] | None = None
+    """Set by a run that can be deposed: raises `Fenced` if it was. `flush` awaits it before putting an output back."""
 
     @abstractmethod
     async def write(self, epoch: int, delta: Delta) -> None:
@@ -43,6 +46,14 @@ class SinkWriter(ABC):
 
 class Sink(ABC):
     """What a user defined; opened any number of times, by one run at a time."""
+
+    needs_ids: bool = False
+    """Whether deltas must carry the column `ID`."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What it writes to, resolved: two sinks of one run with the same identity are refused."""
 
     @abstractmethod
     async def check(self, position: Position | None, *, persistent: bool) -> None:

@@ -169,7 +169,7 @@ class Engine:
             await self._open(None, exclusive=True)
             return
         self._config.refuse_unbuilt()
-        self._store = self._config.backend.open_store(self._disk)
+        self._store = await anyio.to_thread.run_sync(self._config.backend.open_store, self._disk)
         root, fetched = await self._claim(self._config, self._store)
         head = root.head
         assert head is not None

@@ -18,7 +18,7 @@ import polars as pl
 
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
 from asyncpersist.checkpoint.root import Root
-from asyncpersist.checkpoint.tiers import plan_merges
+from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
 from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.delta import Delta
@@ -159,7 +159,8 @@ class Snapshots:
         await self._insist(self._root.release)
 
     async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
-        while (span := plan_merges([ref.length for ref in refs])) is not None:
+        policy = LOG if key is None else STATE
+        while (span := plan_merges([ref.length for ref in refs], policy=policy)) is not None:
             parts = [await self._insist(lambda ref=ref: self._root.get(ref)) for ref in refs[span]]  # type: ignore[misc]
 
             def merge(parts: list[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:

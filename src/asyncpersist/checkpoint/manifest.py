@@ -1,0 +1,170 @@
+"""The manifest: the object that names everything in a snapshot, and how it is written down.
+
+A manifest is JSON inside an envelope `{"sha256": ..., "content": {...}}` whose checksum is over the exact bytes of the
+content, so that a flipped, torn or truncated one is found. The envelope is the same in every format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from asyncpersist.checkpoint.layout import manifest_key
+from asyncpersist.errors import NewerFormat
+
+__all__ = [
+    "FORMAT",
+    "Damaged",
+    "Kind",
+    "Manifest",
+    "ObjectRef",
+    "Owner",
+    "checksum",
+    "decode",
+    "encode",
+    "refuse_newer",
+    "seal",
+    "unseal",
+]
+
+FORMAT = 1
+"""The format this version writes, and the newest it reads."""
+
+Kind = Literal["claim", "snapshot", "release"]
+
+
+class Damaged(Exception):
+    """Bytes that are not what was written; the text says how that was found. Never leaves this package."""
+
+
+class ObjectRef(msgspec.Struct, frozen=True, kw_only=True):
+    """One object of a snapshot.
+
+    `length` in bytes, `checksum` SHA-256 in hexadecimal, the first and last epoch whose changes it holds.
+    """
+
+    key: str
+    length: int
+    checksum: str
+    rows: int
+    first_epoch: int
+    last_epoch: int
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Who claimed a root: a run (its token) of a process.
+
+    `boot` and `namespace` tell whether `pid` means anything here; `started` is the process's start in seconds on a
+    clock of its machine; `since` the time of the claim in seconds since the Unix epoch. Empty: the system does not say.
+    """
+
+    host: str
+    machine: str
+    boot: str
+    namespace: str
+    pid: int
+    started: float
+    run: str
+    since: float
+    released: bool = False
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One commit.
+
+    `parent` and `parent_sequence` name the manifest this one follows; `horizon` is the sequence of the oldest ancestor
+    that is still kept. `epoch` 0: nothing has been stepped yet. `streams`: stream name -> its objects in the order in
+    which they apply. `sinks`: sink identity -> its position. `condemned`: keys that may be deleted once this manifest
+    is committed. `exclusive` false: an owner before this one may still hold outputs open. `shards` is room for later.
+    `graph`, `progress` and positions are opaque JSON values.
+    """
+
+    format: int = FORMAT
+    sequence: int
+    token: str
+    parent: str | None
+    parent_sequence: int
+    horizon: int
+    generation: int
+    kind: Kind
+    epoch: int
+    written_at: float
+    mode: str
+    access: str
+    owner: Owner
+    exclusive: bool = True
+    graph: dict[str, Any] = {}
+    streams: dict[str, list[ObjectRef]] = {}
+    sinks: dict[str, dict[str, Any]] = {}
+    condemned: list[str] = []
+    progress: dict[str, Any] = {}
+    shards: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        return manifest_key(self.sequence)
+
+    def objects(self) -> list[ObjectRef]:
+        """Every object it names."""
+        return [ref for refs in self.streams.values() for ref in refs]
+
+    def names(self) -> set[str]:
+        """The keys of every object it names."""
+        return {ref.key for refs in self.streams.values() for ref in refs}
+
+
+class _Envelope(msgspec.Struct):
+    sha256: str
+    content: msgspec.Raw
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def checksum(data: bytes | memoryview) -> str:
+    """The checksum of an object: SHA-256 in hexadecimal. Releases the interpreter lock on large data."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def seal(content: bytes) -> bytes:
+    """JSON bytes in an envelope with their checksum."""
+    return msgspec.json.encode(_Envelope(checksum(content), msgspec.Raw(content))) + b"\n"
+
+
+def unseal(data: bytes) -> bytes:
+    """The JSON bytes out of an envelope. Raises `Damaged`."""
+    try:
+        content = bytes(msgspec.json.decode(data, type=_Envelope).content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Damaged(f"it is not complete ({exc})") from exc
+    if seal(content) != data:
+        raise Damaged("its checksum does not fit its content")
+    return content
+
+
+def refuse_newer(content: bytes, where: str) -> None:
+    """Raises `NewerFormat` if JSON bytes say that they are of a format this version does not know."""
+    found = msgspec.json.decode(content, type=_Format).format
+    if found > FORMAT:
+        raise NewerFormat(
+            f"{where} was written in format {found}; this version of asyncpersist reads up to format {FORMAT}. "
+            "Install a newer version, or use another directory for the state. Nothing was changed."
+        )
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of a manifest."""
+    return seal(msgspec.json.encode(manifest))
+
+
+def decode(data: bytes, where: str) -> Manifest:
+    """The manifest out of its bytes. Raises `Damaged`; `NewerFormat`, which says `where`."""
+    content = unseal(data)
+    try:
+        refuse_newer(content, where)
+        return msgspec.json.decode(content, type=Manifest)
+    except msgspec.DecodeError as exc:
+        raise Damaged(f"it is no manifest ({exc})") from exc

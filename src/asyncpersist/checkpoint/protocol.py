@@ -1,0 +1,153 @@
+"""What the next manifest says: claims, snapshots and releases as values, made from facts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner
+from asyncpersist.checkpoint.retention import Retention
+from asyncpersist.errors import StateError
+
+__all__ = ["ClaimContended", "claim", "release", "says", "snapshot"]
+
+
+class ClaimContended(StateError):
+    """Another run claimed the root at the same moment: open it again and start over."""
+
+
+def claim(
+    head: Manifest | None,
+    *,
+    token: str,
+    owner: Owner,
+    exclusive: bool,
+    now: float,
+    mode: str,
+    access: str,
+    graph: Mapping[str, Any],
+    sinks: Mapping[str, dict[str, Any]],
+) -> Manifest:
+    """The manifest by which `owner` takes the root over: the head's content under the next generation.
+
+    What describes the content (mode, access, graph) stays the head's if there is any content. `sinks`: where new sinks
+    start; a position the head holds wins. `exclusive`: the recorded owner is proven to be gone. That stays in doubt
+    while an earlier takeover in doubt was not followed by a snapshot: until then its outputs may still be open.
+    """
+    if head is not None and head.epoch > 0:
+        mode, access, graph = head.mode, head.access, head.graph
+    return Manifest(
+        sequence=1 if head is None else head.sequence + 1,
+        token=token,
+        parent=None if head is None else head.token,
+        parent_sequence=0 if head is None else head.sequence,
+        horizon=1 if head is None else head.horizon,
+        generation=1 if head is None else head.generation + 1,
+        kind="claim",
+        epoch=0 if head is None else head.epoch,
+        written_at=now,
+        mode=mode,
+        access=access,
+        owner=owner,
+        exclusive=exclusive and (head is None or head.exclusive),
+        graph=dict(graph),
+        streams={} if head is None else head.streams,
+        sinks={**sinks, **({} if head is None else head.sinks)},
+        condemned=[] if head is None else head.condemned,
+        progress={} if head is None else head.progress,
+    )
+
+
+def snapshot(
+    head: Manifest,
+    retention: Retention,
+    *,
+    token: str,
+    now: float,
+    epoch: int,
+    mode: str,
+    access: str,
+    graph: Mapping[str, Any],
+    streams: Mapping[str, Sequence[ObjectRef]],
+    sinks: Mapping[str, Mapping[str, Any]],
+    progress: Mapping[str, Any],
+) -> Manifest:
+    """The manifest of a snapshot that follows `head`.
+
+    Raises `ValueError` if it names an object that has been condemned, or an epoch before the head's.
+    """
+    condemned = set(head.condemned)
+    if named := [ref.key for refs in streams.values() for ref in refs if ref.key in condemned]:
+        raise ValueError(f"a snapshot names {named[0]}, which an earlier one condemned")
+    if epoch < head.epoch:
+        raise ValueError(f"a snapshot of epoch {epoch} after one of epoch {head.epoch}")
+    return Manifest(
+        sequence=head.sequence + 1,
+        token=token,
+        parent=head.token,
+        parent_sequence=head.sequence,
+        horizon=retention.horizon,
+        generation=head.generation,
+        kind="snapshot",
+        epoch=epoch,
+        written_at=now,
+        mode=mode,
+        access=access,
+        owner=head.owner,
+        exclusive=True,
+        graph=dict(graph),
+        streams={name: list(refs) for name, refs in streams.items()},
+        sinks={name: dict(position) for name, position in sinks.items()},
+        condemned=list(retention.condemned),
+        progress=dict(progress),
+    )
+
+
+def says(
+    manifest: Manifest,
+    *,
+    epoch: int,
+    streams: Mapping[str, Sequence[ObjectRef]],
+    sinks: Mapping[str, Mapping[str, Any]],
+    graph: Mapping[str, Any],
+    progress: Mapping[str, Any],
+) -> bool:
+    """Whether a manifest is a snapshot of this very content."""
+    return (
+        manifest.kind == "snapshot"
+        and manifest.epoch == epoch
+        and manifest.streams == {name: list(refs) for name, refs in streams.items()}
+        and manifest.sinks == sinks
+        and manifest.graph == graph
+        and manifest.progress == progress
+    )
+
+
+def release(
+    head: Manifest,
+    *,
+    token: str,
+    now: float,
+    gone: set[str],
+    sinks: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """The manifest by which an owner says that it has ended: the head's content.
+
+    `gone`: condemned keys known to be gone. `sinks` and `progress` take the place of the head's if given.
+    """
+    return msgspec.structs.replace(
+        head,
+        sequence=head.sequence + 1,
+        token=token,
+        parent=head.token,
+        parent_sequence=head.sequence,
+        kind="release",
+        written_at=now,
+        owner=msgspec.structs.replace(head.owner, released=True),
+        sinks=head.sinks if sinks is None else {name: dict(position) for name, position in sinks.items()},
+        condemned=[key for key in head.condemned if key not in gone],
+        progress=head.progress if progress is None else dict(progress),
+    )

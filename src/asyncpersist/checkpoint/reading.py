@@ -1,0 +1,119 @@
+"""Finding the newest manifest and those it follows, by reading alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, manifest_key, parse
+from asyncpersist.checkpoint.manifest import FORMAT, Damaged, Manifest, decode, refuse_newer, seal, unseal
+from asyncpersist.errors import DamagedState, ForeignRoot
+from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
+
+__all__ = ["MARKER_BYTES", "manifest_sequences", "read_chain", "read_manifest", "read_marker"]
+
+MARKER_BYTES = seal(b'{"format":%d,"program":"asyncpersist"}' % FORMAT)
+
+_PATIENCE = 20
+
+
+async def read_marker(store: ObjectStore) -> bool:
+    """Whether the store is a root of this package; False if it is empty.
+
+    Raises `ForeignRoot` if it holds something else, `NewerFormat`, `DamagedState`.
+    """
+    try:
+        data = await store.get(MARKER)
+    except KeyMissing:
+        # What a first claim left that was cut off in the middle is as good as nothing.
+        for entry in await store.list(limit=8):
+            name = parse(entry.key)
+            if name is None or name.kind != "marker":
+                raise ForeignRoot(
+                    f"{store.describe()} is not empty and no state of asyncpersist: it holds {entry.key}, "
+                    f"but no {MARKER}. Name an empty directory for the state, or one to be made. Nothing was changed."
+                ) from None
+        return False
+    try:
+        refuse_newer(unseal(data), store.describe())
+    except Damaged as exc:
+        raise DamagedState(
+            f"{store.describe()}: {MARKER} is damaged: {exc}. It is the same in every root of this format: "
+            "put it back from a backup or from another root. Nothing was changed."
+        ) from exc
+    return True
+
+
+async def manifest_sequences(store: ObjectStore) -> set[int]:
+    """The sequences of all manifests there are."""
+    names = [parse(entry.key) for entry in await store.list(MANIFESTS)]
+    return {name.number for name in names if name is not None and name.kind == "manifest" and not name.partial}
+
+
+async def read_chain(store: ObjectStore) -> tuple[Manifest, ...]:
+    """The newest manifest and its ancestors down to its horizon, the newest first; empty if nothing was ever claimed.
+
+    Raises `DamagedState`, which names the manifest that is missing or damaged.
+    """
+    newest = max(await manifest_sequences(store), default=0)
+    for _ in range(_PATIENCE):
+        if newest == 0:
+            if found := await store.list(OBJECTS, limit=1):
+                raise DamagedState(
+                    f"{store.describe()} holds objects ({found[0].key}) but no manifest under {MANIFESTS}: they were "
+                    "deleted. Put them back from a backup, or name another directory to start anew. "
+                    "Nothing was changed."
+                )
+            return ()
+        try:
+            return await _follow(store, newest)
+        except DamagedState:
+            # The owner may have committed meanwhile, and its collector deleted what was just being followed.
+            again = max(await manifest_sequences(store), default=0)
+            if again <= newest:
+                raise
+            newest = again
+    return await _follow(store, newest)
+
+
+async def _follow(store: ObjectStore, newest: int) -> tuple[Manifest, ...]:
+    head = await read_manifest(store, newest, fallback=newest - 1)
+    chain = [head]
+    while chain[-1].parent is not None and chain[-1].sequence > head.horizon:
+        child = chain[-1]
+        parent = await read_manifest(store, child.parent_sequence, fallback=newest)
+        if parent.token != child.parent:
+            raise _damaged(store, parent.sequence, "it is not the one that its successor followed", newest)
+        chain.append(parent)
+    return tuple(chain)
+
+
+async def read_manifest(store: ObjectStore, sequence: int, *, fallback: int) -> Manifest:
+    """One manifest. Raises `DamagedState`, which proposes to restore the snapshot `fallback`; `NewerFormat`."""
+    try:
+        data = await store.get(manifest_key(sequence))
+    except KeyMissing as exc:
+        raise _damaged(store, sequence, "it is missing", fallback) from exc
+    try:
+        manifest = (
+            await asyncio.to_thread(decode, data, store.describe())
+            if len(data) > 65536
+            else decode(data, store.describe())
+        )
+    except Damaged as exc:
+        raise _damaged(store, sequence, str(exc), fallback) from exc
+    if manifest.sequence != sequence:
+        raise _damaged(store, sequence, f"it holds the manifest of sequence {manifest.sequence}", fallback)
+    return manifest
+
+
+def _damaged(store: ObjectStore, sequence: int, what: str, fallback: int) -> DamagedState:
+    here = store.describe()
+    advice = (
+        f"run `asyncpersist restore {here} {fallback}` to go on from that snapshot"
+        if fallback > 0
+        else "name another directory to start anew"
+    )
+    return DamagedState(
+        f"{here}: the manifest {manifest_key(sequence)} is damaged: {what}. Put it back from a backup, or {advice}. "
+        "Nothing was changed."
+    )

@@ -1,0 +1,151 @@
+"""Killed, or without power, at every call of the disk: what is found afterwards is the old content or the new."""
+
+# A test may hold its own loop.
+# ruff: noqa: ASYNC221
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.disk import Disk
+from asyncpersist.objectstore.filesystem import FilesystemStore
+from asyncpersist.testing.clocks import ManualClock
+from asyncpersist.testing.disks import CountingDisk
+from asyncpersist.testing.power import LossyDisk, PowerCut
+from tests.checkpoint.runs import Run, items
+
+
+async def work(path: Path, disk: Disk, seed: int, told: list[str]) -> None:
+    """Claims, commits three snapshots with collections, releases; `told` gets the items known to be committed."""
+    store = FilesystemStore(path, disk)
+    run = None
+    try:
+        run = await Run.start(store, ManualClock(seed=seed), retain=1)
+        for n in range(3):
+            item = f"{seed}.{n}"
+            await run.append(item)
+            told.append(item)
+            await run.root.collect()
+        await run.root.release()
+    finally:
+        if run is not None:
+            run.root.abandon()
+        await store.aclose()
+
+
+class Quick(Disk):
+    """A disk that nobody will cut from its power."""
+
+    def fsync(self, fd: int) -> None:
+        pass
+
+    def fsync_directory(self, path: Path) -> None:
+        pass
+
+
+async def found(path: Path) -> list[str]:
+    store = FilesystemStore(path)
+    root = await Root.open(store, clock=ManualClock())
+    assert await root.verify() == []
+    texts = await items(root)
+    await store.aclose()
+    return texts
+
+
+def check(texts: list[str], before: list[str], told: list[str], seed: int) -> None:
+    """The content is what was there before and a first part of this run's items, all it was told of among them."""
+    mine = texts[len(before) :]
+    assert texts[: len(before)] == before
+    assert mine == [f"{seed}.{n}" for n in range(len(mine))]
+    assert mine[: len(told)] == told
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_a_power_cut_at_every_call(tmp_path: Path, fresh: bool) -> None:
+    cut_at = 0
+    before: list[str] = []
+    (tmp_path / "ready").mkdir()
+    if not fresh:
+        await work(tmp_path / "ready", Quick(), 7, before)
+    while True:
+        cut_at += 1
+        for chance in range(3):
+            path = tmp_path / f"{cut_at}-{chance}"
+            shutil.copytree(tmp_path / "ready", path)
+            disk = LossyDisk(path, cut_at)
+            told: list[str] = []
+            over = False
+            try:
+                await work(path, disk, 8, told)
+                over = True
+            except PowerCut:
+                pass
+            disk.lose(random.Random(f"{cut_at} {chance}"))
+            check(await found(path), before, told, 8)
+            texts = await found(path)
+            told = []
+            await work(path, Quick(), 9, told)
+            check(await found(path), texts, told, 9)
+            assert not list(path.rglob("*.partial"))
+        if over:
+            break
+    assert cut_at > 50
+
+
+_CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from asyncpersist.testing.disks import KillingDisk
+from tests.checkpoint.test_crashes import work
+
+path, first, last, when = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+for at in range(first, last):
+    child = os.fork()
+    if child == 0:
+        class Told(list):
+            def append(self, item):
+                os.write(told, f"{item} ".encode())
+        told = os.open(path / f"{at}.told", os.O_WRONLY | os.O_CREAT)
+        asyncio.run(work(path / str(at), KillingDisk(at, when), 8, Told()))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    (path / f"{at}.status").write_text(str(status))
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "half", "after"])
+async def test_a_kill_at_every_call(tmp_path: Path, when: str) -> None:
+    counting = CountingDisk()
+    before: list[str] = []
+    await work(tmp_path / "ready", Quick(), 7, before)
+    shutil.copytree(tmp_path / "ready", tmp_path / "count")
+    await work(tmp_path / "count", counting, 8, [])
+    for at in range(1, counting.calls + 1):
+        shutil.copytree(tmp_path / "ready", tmp_path / str(at))
+    here = str(Path(__file__).parents[2])
+    arguments = [here, str(tmp_path), "1", str(counting.calls + 1), when]
+    subprocess.run([sys.executable, "-c", _CHILD, *arguments], check=True, cwd=here)
+    for at in range(1, counting.calls + 1):
+        status = int((tmp_path / f"{at}.status").read_text())
+        assert os.WIFSIGNALED(status), at
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        told = (tmp_path / f"{at}.told").read_text().split()
+        path = tmp_path / str(at)
+        check(await found(path), before, told, 8)
+        root = await Root.open(FilesystemStore(path), clock=ManualClock())
+        assert (await root.owner_state()).proven_gone
+        texts = await found(path)
+        told = []
+        await work(path, Quick(), 9, told)
+        check(await found(path), texts, told, 9)
+        assert not list(path.rglob("*.partial"))

@@ -1,0 +1,321 @@
+"""The pure decisions, over literal facts."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncpersist.checkpoint import protocol
+from asyncpersist.checkpoint.layout import MARKER, manifest_key, object_key, parse
+from asyncpersist.checkpoint.manifest import Damaged, decode, encode
+from asyncpersist.checkpoint.ownership import UNREADABLE, OwnerState, Process, judge
+from asyncpersist.checkpoint.retention import Facts, Retention, retain
+from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
+from asyncpersist.errors import NewerFormat
+from tests.checkpoint.runs import manifest, owner, ref
+
+HERE = Process(host="a", machine="m", boot="b", namespace="n", pid=1, started=1.0)
+
+
+def o(generation: int, name: str) -> str:
+    return object_key(generation, name, "arrow")
+
+
+# Ownership
+
+
+@pytest.mark.parametrize(
+    ("recorded", "live", "started", "expected"),
+    [
+        (None, set(), None, OwnerState.NONE),
+        (owner(released=True), set(), 3.0, OwnerState.RELEASED),
+        (owner(), set(), 3.0, OwnerState.RUNNING),
+        (owner(), set(), UNREADABLE, OwnerState.RUNNING),
+        (owner(), set(), None, OwnerState.ENDED),
+        (owner(), set(), 4.0, OwnerState.ENDED),
+        (owner(pid=1, started=1.0), {"r"}, 1.0, OwnerState.RUNNING),
+        (owner(pid=1, started=1.0), {"other"}, 1.0, OwnerState.ENDED),
+        (owner(boot="old"), set(), 3.0, OwnerState.ENDED),
+        (owner(boot="old", machine=""), set(), None, OwnerState.ELSEWHERE),
+        (owner(boot="other", machine="x"), set(), None, OwnerState.ELSEWHERE),
+        (owner(boot="other", host="x"), set(), None, OwnerState.ELSEWHERE),
+        (owner(namespace="container"), set(), None, OwnerState.ELSEWHERE),
+        (owner(host="renamed"), set(), 3.0, OwnerState.RUNNING),
+    ],
+)
+def test_ownership(recorded, live, started, expected) -> None:
+    assert judge(recorded, HERE, live, started) is expected
+
+
+def test_only_proof_makes_an_owner_gone() -> None:
+    assert [state for state in OwnerState if state.proven_gone] == [
+        OwnerState.NONE,
+        OwnerState.RELEASED,
+        OwnerState.ENDED,
+    ]
+
+
+def test_a_takeover_in_doubt_stays_in_doubt_until_a_snapshot() -> None:
+    def claim(head, exclusive):
+        return protocol.claim(
+            head, token="t", owner=owner(), exclusive=exclusive, now=0.0, mode="M", access="A", graph={}, sinks={}
+        )
+
+    doubtful = claim(manifest(3), False)
+    assert not doubtful.exclusive
+    assert not claim(doubtful, True).exclusive
+    assert not claim(protocol.release(doubtful, token="t", now=0.0, gone=set()), True).exclusive
+    after = protocol.snapshot(
+        doubtful,
+        Retention((), 1, ()),
+        token="t",
+        now=0.0,
+        epoch=8,
+        mode="M",
+        access="A",
+        graph={},
+        streams={},
+        sinks={},
+        progress={},
+    )
+    assert after.exclusive
+    assert claim(after, True).exclusive
+
+
+def test_a_snapshot_never_names_what_was_condemned() -> None:
+    head = msgspec.structs.replace(manifest(3), condemned=[o(1, "x")])
+    with pytest.raises(ValueError, match="condemned"):
+        protocol.snapshot(
+            head,
+            Retention((), 1, ()),
+            token="t",
+            now=0.0,
+            epoch=9,
+            mode="M",
+            access="A",
+            graph={},
+            streams={"s": [ref(o(1, "x"))]},
+            sinks={},
+            progress={},
+        )
+
+
+# Retention
+
+
+def facts(ancestors, **changes) -> Facts:
+    fields = {
+        "ancestors": ancestors,
+        "named": set(),
+        "sequence": ancestors[0].sequence + 1 if ancestors else 1,
+        "generation": 2,
+        "now": 1000.0,
+        "retain_snapshots": 2,
+        "retain_for": None,
+    }
+    return Facts(**{**fields, **changes})
+
+
+A, B, C, D = (o(1, name) for name in "abcd")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "condemned"),
+    [
+        pytest.param(facts([]), [], [], id="nothing"),
+        pytest.param(
+            facts([manifest(3, B, C), manifest(2, A, B), manifest(1, A)], named={C, D}),
+            [3],
+            [manifest_key(1), manifest_key(2), A],
+            id="an object goes with the last manifest that names it",
+        ),
+        pytest.param(
+            facts([manifest(3, A), manifest(2, B)], named={B}),
+            [3],
+            [manifest_key(2)],
+            id="an object that came back into the new manifest stays",
+        ),
+        pytest.param(
+            facts([manifest(2, A), manifest(1, B)], retain_snapshots=1),
+            [2],
+            [manifest_key(1), B],
+            id="the parent is always kept",
+        ),
+        pytest.param(
+            facts([manifest(4, A, kind="claim"), manifest(3, A, kind="release"), manifest(2, A), manifest(1, B)]),
+            [4, 3, 2],
+            [manifest_key(1), B],
+            id="claims and releases do not count",
+        ),
+        pytest.param(
+            facts([manifest(3, at=990), manifest(2, at=980), manifest(1, A, at=10)], retain_for=25.0),
+            [3, 2],
+            [manifest_key(1), A],
+            id="the young are kept beyond the count",
+        ),
+        pytest.param(
+            facts([manifest(3)], carried={A}, abandoned={o(2, "own")}),
+            [3],
+            [A, o(2, "own")],
+            id="what was condemned stays condemned, what was abandoned becomes so",
+        ),
+        pytest.param(
+            facts(
+                [manifest(3, A)],
+                stored={A, B, o(2, "written now"), o(3, "of a successor"), "objects/README", "unknown"},
+            ),
+            [3],
+            [B],
+            id="orphans of older generations only",
+        ),
+        pytest.param(
+            facts(
+                [manifest(3)],
+                stored={
+                    MARKER,
+                    manifest_key(1),
+                    manifest_key(3),
+                    manifest_key(5),
+                    manifest_key(2) + ".x.partial",
+                    manifest_key(4) + ".x.partial",
+                    MARKER + ".x.partial",
+                    o(1, "cut") + ".x.partial",
+                    o(2, "now") + ".x.partial",
+                },
+            ),
+            [3],
+            [MARKER + ".x.partial", manifest_key(1), manifest_key(2) + ".x.partial", o(1, "cut") + ".x.partial"],
+            id="manifests off the chain below the new one, and remains",
+        ),
+    ],
+)
+def test_retention(given: Facts, kept: list[int], condemned: list[str]) -> None:
+    decision = retain(given)
+    assert [m.sequence for m in decision.kept] == kept
+    assert decision.horizon == (kept[-1] if kept else given.sequence)
+    assert list(decision.condemned) == sorted(condemned)
+
+
+names = st.sets(st.sampled_from([o(g, n) for g in (1, 2, 3) for n in "abc"]))
+
+
+@given(st.lists(st.tuples(names, st.sampled_from(["snapshot", "claim", "release"]))), names, names, names, names)
+def test_retention_never_condemns_what_is_kept(chain, named, carried, abandoned, stored) -> None:
+    ancestors = [manifest(n + 1, *keys, kind=kind) for n, (keys, kind) in enumerate(chain)][::-1]
+    decision = retain(facts(ancestors, named=named, carried=carried, abandoned=abandoned, stored=stored))
+    kept = named.union(*(m.names() for m in decision.kept))
+    assert not kept & set(decision.condemned)
+    assert not {m.key for m in decision.kept} & set(decision.condemned)
+    gone = set().union(*(m.names() for m in ancestors[len(decision.kept) :])) - kept
+    assert gone <= set(decision.condemned)
+
+
+def test_what_a_key_says() -> None:
+    for sequence in (1, 10**12):
+        name = parse(manifest_key(sequence))
+        assert name is not None
+        assert (name.kind, name.number, name.partial) == ("manifest", sequence, False)
+    name = parse(o(12, "t") + ".abc.partial")
+    assert name is not None
+    assert (name.kind, name.number, name.partial) == ("object", 12, True)
+    assert parse("objects/other") is None
+    assert parse("manifests/1.json") is None
+
+
+# Manifests
+
+
+def test_a_manifest_comes_back_as_it_was_written() -> None:
+    written = msgspec.structs.replace(manifest(3, A, B), sinks={"out": {"length": 5}}, graph={"f": ["x", 1, None]})
+    assert decode(encode(written), "here") == written
+
+
+@given(st.data())
+def test_no_flip_and_no_cut_goes_unnoticed(data) -> None:
+    original = encode(manifest(3, A, B))
+    index = data.draw(st.integers(0, len(original) - 1))
+    flipped = bytearray(original)
+    flipped[index] ^= 1 << data.draw(st.integers(0, 7))
+    for damaged in (bytes(flipped), original[:index], original + b"x", b""):
+        with pytest.raises(Damaged):
+            decode(damaged, "here")
+
+
+def test_a_newer_format_is_said_to_be_newer() -> None:
+    with pytest.raises(NewerFormat, match=r"here.*format 2.*up to format 1"):
+        decode(encode(msgspec.structs.replace(manifest(3), format=2)), "here")
+
+
+# Merging
+
+
+def simulate(share: float, snapshots: int, *, full: int = 20_000_000, jitter: float = 0.0, distinct: bool = False):
+    """A state of `full` bytes of which `share` changes between snapshots.
+
+    Returns the bytes written a snapshot in full snapshots, the most objects, the most bytes in full snapshots.
+    `distinct`: no row changes twice before all have, the worst case for merging.
+    """
+    rng = random.Random(0)
+    shares, written, most, largest = [1.0], 0.0, 0, 0.0
+    for _ in range(snapshots):
+        shares.append(share * (1 + jitter * rng.uniform(-1, 1)))
+        written += shares[-1]
+        while (run := plan_merges([int(full * s) for s in shares])) is not None:
+            assert run.stop - run.start >= 2
+            merged = sum(shares[run]) if distinct else 1 - math.prod(1 - s for s in shares[run])
+            shares[run] = [1.0 if run.start == 0 else min(merged, 1.0)]
+            written += shares[run.start]
+        most, largest = max(most, len(shares)), max(largest, sum(shares))
+    return written / snapshots, most, largest
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("jitter", [0.0, 0.9])
+@pytest.mark.parametrize("snapshots", [100, 1000])
+def test_a_hundredth_changing_costs_less_than_three_hundredths(snapshots, jitter, distinct) -> None:
+    written, most, largest = simulate(0.01, snapshots, jitter=jitter, distinct=distinct)
+    assert written < 0.03
+    assert most < 32
+    assert largest < 2.27
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.001, 0.05, 0.3, 1.0])
+def test_other_shares_are_bounded_as_well(share) -> None:
+    written, most, largest = simulate(share, 1000, jitter=0.5, distinct=True)
+    assert written < 5 * share
+    assert most < 32
+    assert largest < 2.27 + 2 * share
+
+
+def test_a_log_is_rewritten_a_few_times_and_large_segments_never() -> None:
+    for size in (1_000, 100_000, 20_000_000):
+        sizes, written = [], 0
+        for _ in range(2000):
+            sizes.append(size)
+            written += size
+            while (run := plan_merges(sizes, policy=LOG)) is not None:
+                assert all(s <= 64 * 1024 * 1024 for s in sizes[run])
+                sizes[run] = [sum(sizes[run])]
+                written += sizes[run.start]
+            assert len(sizes) < 33 + sum(sizes) / 64e6
+        assert sum(sizes) == 2000 * size
+        assert written < 4.5 * sum(sizes)
+
+
+def test_a_state_that_shrank_is_merged_in_time() -> None:
+    sizes = [1_000_000, 300_000]
+    assert plan_merges(sizes) is None
+    assert plan_merges(sizes, merged=10_000) == slice(0, 2)
+    assert plan_merges([1_000_000, 100_000], merged=10_000) is None
+
+
+def test_few_objects_are_left_alone() -> None:
+    assert plan_merges([]) is None
+    assert plan_merges([5]) is None
+    assert plan_merges([10**6, 10]) is None
+    assert plan_merges([0, 0], policy=STATE) is None

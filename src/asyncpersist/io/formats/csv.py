@@ -1,0 +1,179 @@
+"""CSV with a header, in UTF-8. Columns are taken by name; others in the file are ignored.
+
+An empty field is None in an optional column, else the column's default, else an empty string in a `str`
+column and an error in any other. In `str` columns two quotes with nothing between are an empty string and no
+empty field; in columns of numbers a field of white space is empty. A column the header lacks has its default in
+every row. Blank lines are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from asyncpersist.dtypes import DType
+from asyncpersist.io.byte_counts import has_lone_return
+from asyncpersist.io.formats.csv_records import CsvParserSettings, RecordSyntax
+from asyncpersist.io.formats.datetimes import to_datetimes
+from asyncpersist.io.formats.format import Broken, Format, Head, Records
+from asyncpersist.io.formats.values import from_text, stored
+
+__all__ = ["Csv"]
+
+_TYPED = {"int": pl.Int64(), "float": pl.Float64()}
+
+
+class Csv(Format):
+    """`defaults` holds the defaults of those columns that have one. A file's layout is the names in its
+    header.
+    """
+
+    def __init__(self, columns: Mapping[str, DType], defaults: Mapping[str, Any], settings: CsvParserSettings) -> None:
+        self.columns = dict(columns)
+        self._defaults = {name: stored(value, self.columns[name]) for name, value in defaults.items()}
+        self._settings = settings
+        self._syntax = RecordSyntax(settings)
+
+    def definition(self) -> dict[str, Any]:
+        return {"format": "csv", "csv_settings": asdict(self._settings)}
+
+    def head(self, start: bytes, *, complete: bool) -> Head | None:
+        bom = super().head(start, complete=complete)
+        if bom is None:
+            return None
+        length = bom.length
+        while True:
+            text = start[length:]
+            end = self._first(text)
+            if not end:
+                if not complete:
+                    return None
+                end = len(text)
+            line = text[:end]
+            length += end
+            if not line:
+                return Head(length)
+            if len(self._syntax.records(line)):
+                return Head(length, self._header(line))
+
+    def _first(self, text: bytes) -> int:
+        """The length of the first whole record (or blank or comment line), 0 if there is none."""
+        at = 0
+        while (at := text.find(b"\n", at) + 1) > 0:
+            if end := self._syntax.cut(text[:at]):
+                return end
+        return 0
+
+    def _header(self, line: bytes) -> tuple[str, ...]:
+        try:
+            names = [(field or b"").decode() for field in self._syntax.fields(line)]
+        except UnicodeDecodeError as exc:
+            raise Broken(f"the header is not valid UTF-8: {exc}") from exc
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise Broken(f"the header names {twice} more than once")
+        missing = [name for name in self.columns if name not in names and name not in self._defaults]
+        if missing:
+            raise Broken(f"the header lacks the columns {missing} of the schema; there are {names}")
+        return tuple(names)
+
+    def cut(self, data: bytes) -> int:
+        return self._syntax.cut(data)
+
+    def records(self, data: bytes) -> Records:
+        return self._syntax.records(data)
+
+    def parse(self, data: bytes, layout: tuple[str, ...]) -> pl.DataFrame:
+        if not self._syntax.has_only_records(data) or not self._syntax.is_regular(data):
+            raise Broken
+        if has_lone_return(data):
+            raise Broken  # Polars drops one that is all of a field
+        kinds = [_TYPED.get(self.columns[n].kind, pl.String()) if n in self.columns else pl.String() for n in layout]
+        # The last one, too: where it is None a record may be too short.
+        used = [i for i, name in enumerate(layout) if name in self.columns or i == len(layout) - 1]
+        try:
+            frame = pl.read_csv(
+                data,
+                has_header=False,
+                schema={f"column_{i + 1}": kind for i, kind in enumerate(kinds)},
+                columns=used,
+                separator=self._settings.delimiter,
+                quote_char=self._settings.quote if self._settings.enable_quoting else None,
+                raise_if_empty=False,
+            )
+        except pl.exceptions.PolarsError as exc:
+            raise Broken from exc
+        by_name = {layout[i]: frame.to_series(k) for k, i in enumerate(used)}
+        last = by_name[layout[-1]]
+        if last.null_count() and self._syntax.count_delimiters(data) != frame.height * (len(layout) - 1):
+            raise Broken
+        if len(layout) == 1 and last.null_count():
+            raise Broken
+        columns = [self._column(name, dtype, by_name.get(name), frame.height) for name, dtype in self.columns.items()]
+        return pl.DataFrame(columns)
+
+    def _column(self, name: str, dtype: DType, column: pl.Series | None, height: int) -> pl.Series:
+        if column is None:
+            return pl.Series(name, [self._defaults[name]], dtype=dtype.polars).new_from_index(0, height)
+        column = column.alias(name)
+        if dtype.kind in _TYPED:
+            known = column
+        else:
+            if dtype.kind != "str":
+                empty = column == ""
+                if empty.any():
+                    column = column.set(empty, None)
+            known = self._converted(column, dtype)
+        if dtype.optional or not known.null_count():
+            return known
+        if name in self._defaults:
+            return known.fill_null(pl.Series([self._defaults[name]], dtype=dtype.polars)[0])
+        if dtype.kind == "str":
+            return known.fill_null("")
+        raise Broken
+
+    def _converted(self, column: pl.Series, dtype: DType) -> pl.Series:
+        if dtype.kind == "str":
+            return column
+        if dtype.kind == "bool":
+            lower = column.str.to_lowercase()
+            true, false = lower.is_in(["true", "1"]), lower.is_in(["false", "0"])
+            if not (true | false).all():
+                raise Broken
+            return true
+        if dtype.kind.endswith("datetime"):
+            return to_datetimes(column, dtype)
+        values = [None if text is None else from_text(text, dtype) for text in column.to_list()]
+        return pl.Series(column.name, values, dtype=dtype.polars)
+
+    def record(self, text: bytes, layout: tuple[str, ...]) -> Sequence[Any]:
+        fields = self._syntax.fields(text)
+        if len(fields) != len(layout):
+            raise Broken(f"expected {len(layout)} fields as in the header, got {len(fields)}")
+        try:
+            texts = [None if field is None else field.decode() for field in fields]
+        except UnicodeDecodeError as exc:
+            raise Broken(f"not valid UTF-8: {exc}") from exc
+        by_name = dict(zip(layout, texts, strict=True))
+        return [
+            self._value(by_name[name], name, dtype) if name in by_name else self._defaults[name]
+            for name, dtype in self.columns.items()
+        ]
+
+    def _value(self, text: str | None, name: str, dtype: DType) -> Any:
+        empty = not text if dtype.kind not in _TYPED else not (text or "").strip(" \t")
+        if text is None or (empty and dtype.kind != "str"):
+            if dtype.optional:
+                return None
+            if name in self._defaults:
+                return self._defaults[name]
+            if dtype.kind == "str":
+                return ""
+            raise Broken(f"column {name!r}: expected {dtype}, got an empty field")
+        try:
+            return from_text(text, dtype)
+        except Broken as exc:
+            raise Broken(f"column {name!r}: {exc}") from exc

@@ -1,0 +1,57 @@
+"""JSON Lines files: one JSON object a line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from asyncpersist.io import fs
+from asyncpersist.io.fs import Mode, OnError, OnRestart
+
+if TYPE_CHECKING:
+    from asyncpersist.table.schema import Schema
+    from asyncpersist.table.table import Table
+
+__all__ = ["read", "write"]
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    schema: type[Schema],
+    mode: Mode = "streaming",
+    json_field_paths: dict[str, str] | None = None,
+    with_metadata: bool = False,
+    autocommit_duration_ms: int | None = 1500,
+    name: str | None = None,
+    on_error: OnError = "raise",
+    dead_letters: str | os.PathLike[str] | None = None,
+) -> Table:
+    """A table of the objects in files of JSON lines; see `fs.read` for the arguments and what is raised.
+
+    Keys that are no columns are ignored. A key that is missing or null is None in an optional column, else
+    the column's default, else an error.
+    """
+    return fs.read(
+        path,
+        "jsonlines",
+        schema=schema,
+        mode=mode,
+        json_field_paths=json_field_paths,
+        with_metadata=with_metadata,
+        autocommit_duration_ms=autocommit_duration_ms,
+        name=name,
+        on_error=on_error,
+        dead_letters=dead_letters,
+    )
+
+
+def write(
+    table: Table,
+    filename: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    on_restart: OnRestart = "continue",
+) -> None:
+    """Writes the changes of a table as JSON lines with `time` and `diff`; see `fs.write`."""
+    fs.write(table, filename, "jsonlines", name=name, on_restart=on_restart)

@@ -1,0 +1,95 @@
+"""What a path names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.errors import InputError, InputNotFound
+from asyncpersist.io.scan import scan
+
+
+def partitions(path: Path | str) -> list[str]:
+    return [file.partition for file in scan(str(path))]
+
+
+def fill(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x\n")
+
+
+def test_a_file_is_itself_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("a.txt", ".hidden", "a[1]*.tmp"):
+        fill(tmp_path, name)
+        assert partitions(tmp_path / name) == [name]
+
+
+def test_a_directory_is_read_recursively_and_sorted_by_bytes(tmp_path: Path) -> None:
+    fill(tmp_path, "b/z", "b.txt", "a/2/q", "a/10", "B", "é", "c/d/e/f")
+    (tmp_path / "empty").mkdir()
+    names = ["b/z", "b.txt", "a/2/q", "a/10", "B", "é", "c/d/e/f"]
+    assert partitions(tmp_path) == sorted(names, key=str.encode)
+    assert partitions(f"{tmp_path}/") == partitions(tmp_path)
+
+
+def test_hidden_and_temporary_names_are_left_out_below_a_directory(tmp_path: Path) -> None:
+    out = [".a", ".git/b", "c~", "d.tmp", "e.SWP", "#f#", "g.part", "h.crdownload", "i.temp", "j.partial", "k.tmp/in"]
+    fill(tmp_path, "kept", "#", "part", *out)
+    os.mkfifo(tmp_path / "pipe")
+    assert partitions(tmp_path) == ["#", "kept", "part"]
+
+
+def test_a_glob_matches_files_and_directories(tmp_path: Path) -> None:
+    fill(tmp_path, "in/a.csv", "in/b.csv", "in/c.txt", "in/d.csv/e.txt", "in/.h.csv", "in/t.csv~", "in/t.csv.tmp")
+    assert partitions(tmp_path / "in/*.csv") == ["a.csv", "b.csv", "d.csv/e.txt"]
+    assert partitions(tmp_path / "*/*.tmp") == ["in/t.csv.tmp"]
+    assert partitions(tmp_path / "in/**") == ["a.csv", "b.csv", "c.txt", "d.csv/e.txt"]
+    assert partitions(tmp_path / "**/e.txt") == ["in/d.csv/e.txt"]
+
+
+def test_a_relative_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "in/a", "b")
+    monkeypatch.chdir(tmp_path)
+    assert partitions("*") == ["b", "in/a"]
+    assert [file.path for file in scan("i*/a")] == ["in/a"]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputNotFound, match="nowhere"):
+        scan(str(tmp_path / "nowhere"))
+    with pytest.raises(InputNotFound, match=r"\*\.csv"):
+        scan(str(tmp_path / "*.csv"))
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(InputNotFound, match="dangling"):
+        scan(str(tmp_path / "dangling"))
+
+
+def test_an_empty_directory_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert partitions(tmp_path) == []
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="neither a regular file nor a directory"):
+        scan(str(tmp_path / "pipe"))
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    fill(tmp_path, "in/a/x", "elsewhere/y")
+    (tmp_path / "in/a/up").symlink_to("..")
+    (tmp_path / "in/self").symlink_to("self")
+    (tmp_path / "in/other").symlink_to("../elsewhere")
+    (tmp_path / "in/file").symlink_to("a/x")
+    assert partitions(tmp_path / "in") == ["a/x", "file", "other/y"]
+
+
+def test_names_that_are_no_unicode_have_partitions_that_are(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"caf%E9", "café".encode()):
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_text("x\n")
+    found = scan(str(tmp_path))
+    assert sorted(file.partition for file in found) == ["caf%25E9", "caf%E9", "café"]
+    assert all(os.path.exists(file.path) for file in found)

@@ -1,7 +1,6 @@
 """What a user may pass as `persistence_config`, and what is said of the rest."""
 
 # A test may hold its own loop.
-# ruff: noqa: ASYNC240
 
 from __future__ import annotations
 

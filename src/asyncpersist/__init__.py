@@ -1,7 +1,7 @@
 """Asyncio-native incremental tables with exactly-once snapshots.
 
-Connectors feed an incremental table computation inside the caller's event loop; a timer snapshots offsets and state; after a
-kill a run goes on where it was. ``import asyncpersist as ap``, define tables, ``await ap.run(...)``.
+Connectors feed an incremental table computation inside the caller's event loop; a timer snapshots offsets and state;
+after a kill a run goes on where it was. ``import asyncpersist as ap``, define tables, ``await ap.run(...)``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,25 @@ from asyncpersist.persistence import PersistenceMode, SnapshotAccess
 from asyncpersist.runtime.runtime import Runtime, run
 from asyncpersist.runtime.statistics import Statistics
 from asyncpersist.table import reducers
-from asyncpersist.table.functions import cast, coalesce, declare_type, fill_error, if_else, make_tuple, require, unwrap
+from asyncpersist.table.expression import ColumnExpression
+from asyncpersist.table.functions import (
+    cast,
+    coalesce,
+    declare_type,
+    fill_error,
+    if_else,
+    is_none,
+    is_not_none,
+    make_tuple,
+    require,
+    unwrap,
+)
 from asyncpersist.table.schema import Schema, column_definition, schema_from_types
 from asyncpersist.table.table import Table
 from asyncpersist.table.this import left, right, this
 
 __all__ = [
+    "ColumnExpression",
     "DateTimeNaive",
     "DateTimeUtc",
     "Duration",
@@ -39,6 +52,8 @@ __all__ = [
     "fill_error",
     "if_else",
     "io",
+    "is_none",
+    "is_not_none",
     "left",
     "make_tuple",
     "persistence",

@@ -1,7 +1,7 @@
 """The protocol by which runs claim a root and commit to it."""
 
 # A test may hold its own loop.
-# ruff: noqa: ASYNC220, ASYNC222, ASYNC240
+# ruff: noqa: ASYNC222
 
 from __future__ import annotations
 

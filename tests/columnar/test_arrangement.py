@@ -38,8 +38,8 @@ def test_against_a_dict(changes: list[dict[Any, int]], hash_bits: int, captures:
     weights: dict[Any, int] = {}
     saved: dict[Any, int] = {}
     touched: set[Any] = set()
-    for number, change in enumerate(changes):
-        change = {key: max(weight, -weights.get(key, 0)) for key, weight in change.items()}
+    for number, wanted in enumerate(changes):
+        change = {key: max(weight, -weights.get(key, 0)) for key, weight in wanted.items()}
         for key, weight in change.items():
             weights[key] = weights.get(key, 0) + weight
         touched |= set(change)
@@ -106,6 +106,15 @@ def test_a_store_has_few_chunks() -> None:
     everything = store.gather(np.arange(3000))
     assert everything["b"].to_list() == list(range(3000))
     assert len(store._chunks) <= 8
+
+
+def test_replaced_values_are_not_kept() -> None:
+    column = slot_values(pl.String())
+    column.reserve(5)
+    for i in range(2000):
+        column.put(np.arange(5), pl.Series([f"value {i} {slot}" for slot in range(5)]))
+    assert column.get(np.arange(5)).to_list() == [f"value 1999 {slot}" for slot in range(5)]
+    assert len(column._store) < 5000
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,4 +1,4 @@
-"""What a change stream in a file must be: checked line by line, against an oracle that knows nothing of how it came about."""
+"""What a change stream in a file must be, checked line by line."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from blockbuster import blockbuster_ctx
 
 import asyncpersist as ap
-
 from tests.main_job.conftest import write_words
 from tests.main_job.job import config, define
 from tests.main_job.stream import final_rows, word_counts

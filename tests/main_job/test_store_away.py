@@ -1,4 +1,4 @@
-"""A store that refuses for a while only makes the snapshots late: no increment is lost, and nothing is counted twice."""
+"""A store that refuses for a while only makes snapshots late: no increment is lost, nothing is counted twice."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Every store against the contract."""
 
 # A test may hold its own loop.
-# ruff: noqa: ASYNC240
 
 from pathlib import Path
 

@@ -1,7 +1,6 @@
 """What the filesystem store adds to the contract: durability, the order of calls, errors that say what to do."""
 
 # A test may hold its own loop.
-# ruff: noqa: ASYNC240
 
 import asyncio
 import errno

@@ -55,6 +55,9 @@ class _FeedReader(SourceReader):
         rows = pl.DataFrame({"word": words}, schema={"word": pl.String})
         return Batch(Delta(rows), {"feed": self._next}, size=len(words))
 
+    async def aclose(self) -> None:
+        pass
+
 
 class Collected(Sink):
     """Keeps what it is given; `on_write` and `on_flush` are called first and may raise."""

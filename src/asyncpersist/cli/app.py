@@ -9,6 +9,10 @@ from typing import Annotated
 import typer
 
 from asyncpersist.cli.demo import demo
+from asyncpersist.cli.inspect import inspect
+from asyncpersist.cli.restore import restore
+from asyncpersist.cli.snapshots import snapshots
+from asyncpersist.cli.verify import verify
 from asyncpersist.errors import AsyncPersistError
 
 __all__ = ["main"]
@@ -20,7 +24,8 @@ _app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_app.command()(demo)
+for _command in (demo, snapshots, inspect, verify, restore):
+    _app.command()(_command)
 
 
 def _print_version(wanted: bool) -> None:

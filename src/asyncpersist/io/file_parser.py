@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from asyncpersist.columnar.consolidate import consolidate_if_smaller
-from asyncpersist.columnar.delta import Delta
+from asyncpersist.columnar.consolidate import consolidate, consolidate_if_smaller
+from asyncpersist.columnar.delta import Delta, concat
 from asyncpersist.columnar.hashing import row_ids
 from asyncpersist.errors import MalformedInput
 from asyncpersist.io.byte_counts import count_byte
@@ -18,6 +19,7 @@ from asyncpersist.io.chunks import Piece
 from asyncpersist.io.dead_letters import DeadLetter
 from asyncpersist.io.file_offset import FileOffset
 from asyncpersist.io.formats.format import BadRecord, Broken, Examined, Format
+from asyncpersist.io.formats.repeated_lines import distinct_lines
 from asyncpersist.io.source import Batch
 
 __all__ = ["FileParser", "ParsedChunk"]
@@ -34,12 +36,16 @@ class ParsedChunk:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Neighbouring pieces that were parsed as one, the rows, and the records of each piece."""
+    """Neighbouring pieces that were parsed as one, the rows with how often each occurred, the records of each piece."""
 
     pieces: Sequence[Piece]
     data: bytes
     rows: pl.DataFrame
     records: Sequence[int]
+    counts: npt.NDArray[np.int64] | None = None
+
+    def delta(self) -> Delta:
+        return Delta(self.rows, self.counts)
 
 
 class FileParser:
@@ -69,9 +75,11 @@ class FileParser:
             groups = [self._group(group) for group in self._neighbours(pieces)]
         except Broken:
             return None
-        rows = groups[0].rows if len(groups) == 1 else pl.concat([group.rows for group in groups])
-        plain = Delta(rows.with_columns(self._ids_of(groups)) if self._ids else rows)
-        delta = consolidate_if_smaller(plain)
+        delta = concat([group.delta() for group in groups])
+        if self._ids:
+            delta = delta.with_rows(delta.rows.with_columns(self._ids_of(groups)))
+        counted = any(group.counts is not None for group in groups)
+        delta = consolidate(delta) if counted else consolidate_if_smaller(delta)
         if self._format.is_doubtful(delta.rows):
             try:
                 for group in groups:
@@ -92,6 +100,12 @@ class FileParser:
             return _Group(pieces, data, rows, [rows.height])
         if not data:
             return _Group(pieces, data, self._empty(), [0] * len(pieces))
+        if self._format.one_per_line and not self._ids and (distinct := distinct_lines(data)) is not None:
+            rows = self._format.parse(distinct.data, pieces[0].layout)
+            if rows.height != len(distinct.counts):
+                raise Broken
+            lines = [count_byte(piece.data, b"\n") for piece in pieces]
+            return _Group(pieces, distinct.data, rows, lines, distinct.counts)
         rows = self._format.parse(data, pieces[0].layout)
         if len(pieces) == 1:
             return _Group(pieces, data, rows, [rows.height])

@@ -1,7 +1,7 @@
 """The contract of a sink.
 
-A `Sink` is a value: what a user defined. A run first lets it check, by reading alone, that it can go on at its committed
-position; after the run has claimed its root it opens it and gets a `SinkWriter`.
+A `Sink` is a value: what a user defined. A run first lets it check, by reading alone, that it can go on at its
+committed position; after the run has claimed its root it opens it and gets a `SinkWriter`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ class SinkWriter(ABC):
     async def flush(self) -> Position:
         """Makes durable what was written and returns the position after it.
 
-        Called at every barrier, before the commit. What lies beyond the last committed position is cut by the next `open`.
+        Called at every barrier, before the commit. What lies beyond the last committed position is cut by the next
+        `open`.
         """
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Frees what is open; flushes nothing. Idempotent."""
 
@@ -72,6 +74,6 @@ class Sink(ABC):
     ) -> SinkWriter:
         """A writer at `position`, with everything beyond it gone.
 
-        `exclusive` says that the run which owned the position before is proven to be gone; otherwise it may still hold the
-        output open, and nothing it writes there may ever appear.
+        `exclusive` says that the run which owned the position before is proven to be gone; otherwise it may still hold
+        the output open, and nothing it writes there may ever appear.
         """

@@ -1,8 +1,8 @@
 """The contract of a source.
 
-A `Source` is a value: what a user defined. A run opens it at the offsets of its last snapshot and gets a `SourceReader`,
-which gives batches until the source ends. Every batch carries the offsets at its end; a reader opened at those
-offsets gives the rest, exactly. Which offsets are committed is not the source's business.
+A `Source` is a value: what a user defined. A run opens it at the offsets of its last snapshot and gets a
+`SourceReader`, which gives batches until the source ends. Every batch carries the offsets at its end; a reader opened
+at those offsets gives the rest, exactly. Which offsets are committed is not the source's business.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class SourceReader(ABC):
         Raises `InputError`; nothing of the broken batch is given out.
         """
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Frees what is open. Idempotent."""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 
 from asyncpersist.columnar.consolidate import consolidate
-from asyncpersist.columnar.delta import ID, Delta
+from asyncpersist.columnar.delta import ID, Delta, concat
 from asyncpersist.columnar.state import State
 from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan
@@ -56,15 +55,9 @@ class Dataflow:
 
 
 def _combined(deltas: Sequence[Delta], node: SourceNode, ids: bool) -> Delta:
-    if len(deltas) == 1:
-        return deltas[0]
-    if not deltas:
-        schema: dict[str, pl.DataType] = {name: dtype.polars for name, dtype in node.columns.items()}
-        if ids:
-            schema[ID] = pl.UInt128()
-        return Delta(pl.DataFrame(schema=schema), consolidated=True)
-    rows = pl.concat([delta.rows for delta in deltas], rechunk=False)
-    if all(delta.weights is None for delta in deltas):
-        return Delta(rows)
-    parts = [np.ones(d.height, np.int64) if d.weights is None else d.weights for d in deltas]
-    return Delta(rows, np.concatenate(parts))
+    if deltas:
+        return concat(deltas)
+    schema: dict[str, pl.DataType] = {name: dtype.polars for name, dtype in node.columns.items()}
+    if ids:
+        schema[ID] = pl.UInt128()
+    return Delta(pl.DataFrame(schema=schema), consolidated=True)

@@ -23,8 +23,8 @@ class _Epoch:
 class Outlet:
     """Keeps order: a barrier is answered once everything put before it is durable.
 
-    `put` waits while more than `bound` bytes are queued. `run` ends only by an error or by being cancelled. `name` is what
-    the sink writes to, for messages.
+    `put` waits while more than `bound` bytes are queued. `run` ends only by an error or by being cancelled. `name` is
+    what the sink writes to, for messages.
     """
 
     def __init__(self, writer: SinkWriter, *, name: str, bound: int) -> None:

@@ -89,6 +89,8 @@ class Format(ABC):
     columns: Mapping[str, DType]
     whole_files: bool = False
     """Whether a file is one record, whatever is in it."""
+    one_per_line: bool = False
+    """Whether every line is a record of its own, so that equal lines are equal rows."""
 
     @abstractmethod
     def definition(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ _SUSPECT = r"^[-0-9\[{]|^true$|^false$|\x00"
 class JsonLines(Format):
     """`defaults` holds the defaults of those columns that have one."""
 
+    one_per_line = True
+
     def __init__(self, columns: Mapping[str, DType], defaults: Mapping[str, Any]) -> None:
         self.columns = dict(columns)
         self._defaults = {name: stored(value, self.columns[name]) for name, value in defaults.items()}

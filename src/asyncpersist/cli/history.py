@@ -1,0 +1,137 @@
+"""What snapshots a root has, told by reading alone: of a damaged root, too, and of one that a run is writing to."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.ownership import OwnerState
+from asyncpersist.checkpoint.reading import manifest_sequences, read_chain, read_manifest, read_marker
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.clock import SystemClock
+from asyncpersist.errors import DamagedState, StateError, Unsupported
+from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
+from asyncpersist.objectstore.filesystem import FilesystemStore
+
+__all__ = ["Entry", "History", "no_state", "open_state", "read_history"]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One manifest. `manifest` None: it is damaged, as `damage` says. `kept`: the next run still knows it."""
+
+    sequence: int
+    manifest: Manifest | None
+    damage: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All manifests of a root, the newest first; at least one.
+
+    `head`: what the next run goes on from; None if it cannot, as `fault` says. `newest`: the newest that can be read.
+    """
+
+    store: ObjectStore
+    entries: tuple[Entry, ...]
+    head: Manifest | None
+    newest: Manifest | None
+    fault: DamagedState | None
+    owner_state: OwnerState | None
+
+    @property
+    def kept(self) -> tuple[Manifest, ...]:
+        """The kept manifests that can be read, the newest first."""
+        return tuple(e.manifest for e in self.entries if e.kept and e.manifest is not None)
+
+    def root(self) -> Root:
+        """For reading the objects of what is kept."""
+        return Root(self.store, SystemClock(), self.kept, 1, None)
+
+    def find(self, sequence: int) -> Manifest:
+        """One manifest. Raises `StateError` if there is none of that number, or a damaged one."""
+        here = self.store.describe()
+        for entry in self.entries:
+            if entry.sequence == sequence:
+                if entry.manifest is None:
+                    raise DamagedState(
+                        f"{here}: the snapshot {sequence} is damaged: {entry.damage}. Choose another snapshot. "
+                        "Nothing was changed."
+                    )
+                return entry.manifest
+        raise StateError(
+            f"{here} has no snapshot {sequence}; it has {', '.join(str(e.sequence) for e in self.entries)}. "
+            "Nothing was changed."
+        )
+
+
+@asynccontextmanager
+async def open_state(state: str) -> AsyncIterator[ObjectStore]:
+    """The store that STATE names on the command line. Raises `Unsupported` for one that is no directory."""
+    if match := _SCHEME.match(state):
+        raise Unsupported(f"{state}: a state under {match[0]} is not built yet; name a directory")
+    store = FilesystemStore(state)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def no_state(store: ObjectStore) -> StateError:
+    return StateError(f"{store.describe()} holds no state: no run has claimed it. Name the directory of a run's state.")
+
+
+async def read_history(store: ObjectStore) -> History:
+    """Everything there is; changes nothing.
+
+    Raises `StateError` if there is no state, and as `read_marker` does; damaged manifests are told, not raised.
+    """
+    if not await read_marker(store):
+        raise no_state(store)
+    listed = await manifest_sequences(store)
+    fault: DamagedState | None = None
+    chain: tuple[Manifest, ...] = ()
+    try:
+        chain = await read_chain(store)
+    except DamagedState as exc:
+        fault = exc
+    known = {manifest.sequence: manifest for manifest in chain}
+    gate = asyncio.Semaphore(_AT_ONCE)
+    found = await asyncio.gather(*(_read(store, sequence, gate) for sequence in listed - known.keys()))
+    readable = known | {sequence: manifest for sequence, manifest, _ in found if manifest is not None}
+    damaged = {sequence: damage for sequence, _, damage in found if damage}
+    if not readable and not damaged:
+        raise fault or no_state(store)
+    newest = readable[max(readable)] if readable else None
+    horizon = newest.horizon if newest is not None else 0
+    entries = tuple(
+        Entry(
+            sequence,
+            readable.get(sequence),
+            damaged.get(sequence, ""),
+            kept=sequence in known if fault is None else sequence >= horizon,
+        )
+        for sequence in sorted(readable.keys() | damaged.keys(), reverse=True)
+    )
+    owner_state = None
+    if newest is not None:
+        owner_state = await Root(store, SystemClock(), (newest,), 1, None).owner_state()
+    return History(store, entries, chain[0] if chain else None, newest, fault, owner_state)
+
+
+async def _read(store: ObjectStore, sequence: int, gate: asyncio.Semaphore) -> tuple[int, Manifest | None, str]:
+    async with gate:
+        try:
+            return sequence, await read_manifest(store, sequence, fallback=0), ""
+        except DamagedState as exc:
+            # Listed and then gone: a running owner has deleted it.
+            gone = isinstance(exc.__cause__, KeyMissing)
+            return sequence, None, "" if gone else str(exc.__cause__ or exc)

@@ -1,0 +1,178 @@
+"""`asyncpersist restore`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.checkpoint import root as root_module
+from asyncpersist.checkpoint.processes import this_process
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.clock import SystemClock
+from asyncpersist.errors import DamagedState
+from asyncpersist.objectstore.filesystem import FilesystemStore
+from tests.cli.conftest import Command, Job
+from tests.main_job.stream import final_rows, word_counts
+
+
+def snapshots(command: Command, job: Job) -> list[dict[str, object]]:
+    listed: list[dict[str, object]] = command("snapshots", job.state, "--json").json["snapshots"]
+    return listed
+
+
+def middle(command: Command, job: Job) -> int:
+    """A snapshot that was taken in the middle of a run."""
+    taken = [entry for entry in snapshots(command, job) if entry["kind"] == "snapshot"]
+    return int(str(taken[len(taken) // 2]["sequence"]))
+
+
+def assert_exact(command: Command, job: Job) -> None:
+    assert final_rows(job.output, keys=1) == word_counts(job.folder)
+    assert command("verify", job.state).code == 0
+
+
+def test_without_yes_it_only_says_what_it_would_do(command: Command, job: Job) -> None:
+    sequence = middle(command, job)
+    (entry,) = [entry for entry in snapshots(command, job) if entry["sequence"] == sequence]
+    before = job.files()
+    done = command("restore", job.state, sequence)
+    facts = command("restore", job.state, sequence, "--json").json
+    assert job.files() == before
+    assert done.code == 0
+    assert (facts["done"], facts["committed"], facts["refusals"]) == (False, None, [])
+    assert facts["rows_again"] == 450 - int(str(entry["rows_read"]))
+    assert facts["given_up"] == [e["sequence"] for e in snapshots(command, job) if int(str(e["sequence"])) > sequence]
+    (output,) = facts["outputs"]
+    size = job.output.stat().st_size
+    assert output["now"]["length"] == size > output["then"]["length"] > 0
+    assert f"cuts the file from {size} to {output['then']['length']} bytes" in done.out
+    assert f"reads {facts['rows_again']} rows again" in done.out
+    assert "Nothing was changed. To do it, say --yes." in done.out
+
+
+@pytest.mark.parametrize("back_to", ["first", "middle"])
+def test_the_next_run_is_exact(command: Command, job: Job, back_to: str) -> None:
+    sequence = 1 if back_to == "first" else middle(command, job)
+    given_up = command("restore", job.state, sequence, "--json").json["given_up"]
+    whole = job.output.read_bytes()
+    done = command("restore", job.state, sequence, "--yes")
+    assert done.code == 0
+    assert "Done, as snapshot" in done.out
+    assert job.output.read_bytes() == whole
+    assert command("verify", job.state).code == 0
+    listed = snapshots(command, job)
+    assert [entry["sequence"] for entry in listed if not entry["kept"]] == [
+        entry["sequence"] for entry in listed if entry["sequence"] != sequence and not entry["head"]
+    ]
+    assert "left behind" in command("snapshots", job.state).out
+    job.run(150, 4)
+    assert_exact(command, job)
+    left = {entry["sequence"] for entry in snapshots(command, job)}
+    assert sequence in left
+    assert not left & set(given_up)
+
+
+def test_damage_then_restore_then_an_exact_run(command: Command, job: Job) -> None:
+    newest = max((job.state / "objects").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-3])
+    with pytest.raises(DamagedState):
+        job.again()
+    found = command("verify", job.state, "--json")
+    assert found.code == 1
+    whole = found.json["whole"]
+    refused = command("restore", job.state, max(found.json["damaged"][0]["snapshots"][1:]), "--yes")
+    assert refused.code == 1
+    assert "is damaged" in refused.err
+    assert command("restore", job.state, whole, "--yes").code == 0
+    job.again()
+    assert_exact(command, job)
+
+
+def test_a_damaged_head_then_restore_then_an_exact_run(command: Command, job: Job) -> None:
+    newest, before = (int(str(entry["sequence"])) for entry in snapshots(command, job)[:2])
+    (job.state / "manifests" / f"{newest:012}.json").write_bytes(b"{}")
+    with pytest.raises(DamagedState, match=f"asyncpersist restore {job.state} {before}"):
+        job.again()
+    damaged = command("restore", job.state, newest)
+    assert damaged.code == 1
+    assert "is damaged" in damaged.err
+    said = command("restore", job.state, before)
+    assert "back from a damaged state" in said.out
+    done = command("restore", job.state, before, "--yes", "--json").json
+    assert (done["done"], done["committed"]) == (True, newest + 1)
+    job.run(150, 4)
+    assert_exact(command, job)
+
+
+def test_back_and_forth(command: Command, job: Job) -> None:
+    head = int(str(snapshots(command, job)[0]["sequence"]))
+    assert command("restore", job.state, middle(command, job), "--yes").code == 0
+    assert command("restore", job.state, head, "--yes").code == 0
+    size = job.output.stat().st_size
+    job.again()
+    assert job.output.stat().st_size == size
+    assert_exact(command, job)
+
+
+def test_the_head_is_what_the_next_run_has_anyway(command: Command, job: Job) -> None:
+    before = job.files()
+    done = command("restore", job.state, snapshots(command, job)[0]["sequence"], "--yes")
+    assert (done.code, job.files()) == (0, before)
+    assert "Nothing was changed" in done.out
+
+
+def test_a_number_that_is_not_there(command: Command, job: Job) -> None:
+    before = job.files()
+    done = command("restore", job.state, 999, "--yes")
+    assert (done.code, done.out, job.files()) == (1, "", before)
+    assert "has no snapshot 999; it has" in done.err
+
+
+def test_a_running_owner_is_not_robbed(command: Command, job: Job) -> None:
+    asyncio.run(_beside_an_owner(command, job, "is in use by", ends=True))
+
+
+def test_nor_one_that_may_run(command: Command, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = dataclasses.replace(this_process(), host="elsewhere", machine="other", boot="other")
+    monkeypatch.setattr(root_module, "this_process", lambda: elsewhere)
+    asyncio.run(_beside_an_owner(command, job, "may be in use by", ends=False, after_claim=monkeypatch.undo))
+
+
+async def _beside_an_owner(command: Command, job: Job, said: str, *, ends: bool, after_claim=lambda: None) -> None:  # type: ignore[no-untyped-def]
+    sequence = await asyncio.to_thread(middle, command, job)
+    root = await Root.open(FilesystemStore(job.state), clock=SystemClock())
+    await root.claim(mode="PERSISTING", access="FULL")
+    after_claim()
+    before = job.files()
+    would = await asyncio.to_thread(command, "restore", job.state, sequence)
+    does = await asyncio.to_thread(command, "restore", job.state, sequence, "--yes")
+    assert job.files() == before
+    assert would.code == does.code == 1
+    assert "would be refused" in would.out
+    assert said in would.out
+    assert said in does.err
+    if ends:
+        root.abandon()
+        assert (await asyncio.to_thread(command, "restore", job.state, sequence)).code == 0
+    taken = await asyncio.to_thread(command, "restore", job.state, sequence, "--yes", "--takeover")
+    assert taken.code == 0
+    await root.store.aclose()
+    root.abandon()
+    await asyncio.to_thread(job.again)
+    await asyncio.to_thread(assert_exact, command, job)
+
+
+def test_the_output_goes_back_to_what_it_was(command: Command, job: Job, tmp_path: Path) -> None:
+    """A run that finds nothing more to read than then shows that the file was cut, and to where."""
+    first = next(e for e in reversed(snapshots(command, job)) if e["kind"] == "release")
+    (output,) = command("restore", job.state, first["sequence"], "--json").json["outputs"]
+    text = job.output.read_bytes()[: output["then"]["length"]]
+    for name in ("002.jsonl", "003.jsonl"):
+        (job.folder / name).unlink()
+    assert command("restore", job.state, first["sequence"], "--yes").code == 0
+    job.again()
+    assert job.output.read_bytes() == text
+    assert_exact(command, job)

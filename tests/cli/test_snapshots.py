@@ -1,0 +1,117 @@
+"""`asyncpersist snapshots`."""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.clock import SystemClock
+from asyncpersist.objectstore.filesystem import FilesystemStore
+from tests.cli.conftest import Command, Job
+
+
+def test_a_line_each_the_newest_first(command: Command, job: Job) -> None:
+    before = job.files()
+    done = command("snapshots", job.state)
+    facts = command("snapshots", job.state, "--json").json
+    assert job.files() == before
+    assert done.code == 0
+    header, *lines, owner = done.out.splitlines()
+    assert header.split()[:3] == ["number", "kind", "epoch"]
+    sequences = [entry["sequence"] for entry in facts["snapshots"]]
+    assert sequences == sorted((int(path.stem) for path in (job.state / "manifests").iterdir()), reverse=True)
+    assert [int(line.split()[0]) for line in lines] == sequences
+    assert [line.endswith("head") for line in lines] == [True] + [False] * (len(lines) - 1)
+    assert owner.endswith("it ended cleanly")
+
+
+def test_what_it_says_of_a_snapshot(command: Command, job: Job) -> None:
+    facts = command("snapshots", job.state, "--json").json
+    head, first = facts["snapshots"][0], facts["snapshots"][-1]
+    assert facts["state"] == str(job.state)
+    assert facts["damage"] is None
+    assert (facts["owner"]["status"], facts["owner"]["running"]) == ("released", False)
+    assert (head["kind"], head["head"], head["kept"], head["damage"]) == ("release", True, True, None)
+    assert head["rows_read"] == 450
+    assert 0 < head["bytes"] <= sum(path.stat().st_size for path in (job.state / "objects").iterdir())
+    last_epoch = max(int(line.split(",")[-2]) for line in job.output.read_text().splitlines()[1:])
+    assert head["epoch"] >= last_epoch
+    for key, seconds in (("epoch_utc", head["epoch"] / 1000), ("written_utc", head["written_at"])):
+        assert calendar.timegm(time.strptime(head[key], "%Y-%m-%d %H:%M:%S UTC")) == int(seconds)
+    assert (first["kind"], first["epoch"], first["epoch_utc"], first["bytes"]) == ("claim", 0, None, 0)
+    epochs = [entry["epoch"] for entry in facts["snapshots"]]
+    assert epochs == sorted(epochs, reverse=True)
+
+
+def test_the_rows_of_a_log_are_what_was_read(command: Command, job: Job) -> None:
+    streams = {stream["stream"]: stream for stream in command("inspect", job.state, "--json").json["streams"]}
+    head = command("snapshots", job.state, "--json").json["snapshots"][0]
+    assert head["rows"] == sum(stream["rows"] for stream in streams.values())
+    assert head["bytes"] == sum(stream["bytes"] for stream in streams.values())
+
+
+def test_whether_the_owner_runs(command: Command, tmp_path: Path) -> None:
+    async def look() -> tuple[str, str, str]:
+        root = await Root.open(FilesystemStore(tmp_path / "state"), clock=SystemClock())
+        await root.claim(mode="PERSISTING", access="FULL")
+        running = await asyncio.to_thread(command, "snapshots", tmp_path / "state")
+        facts = await asyncio.to_thread(command, "snapshots", tmp_path / "state", "--json")
+        root.abandon()
+        ended = await asyncio.to_thread(command, "snapshots", tmp_path / "state")
+        await root.store.aclose()
+        assert facts.json["owner"]["running"] is True
+        return running.out, ended.out, facts.out
+
+    running, ended, _ = asyncio.run(look())
+    assert running.splitlines()[-1].endswith(": running")
+    assert ended.splitlines()[-1].endswith("not running any more, it did not end cleanly")
+
+
+def test_damaged_manifests_are_told(command: Command, job: Job) -> None:
+    sequences = [entry["sequence"] for entry in command("snapshots", job.state, "--json").json["snapshots"]]
+    (job.state / "manifests" / f"{sequences[0]:012}.json").write_bytes(b"")
+    done = command("snapshots", job.state)
+    facts = command("snapshots", job.state, "--json").json
+    assert done.code == 0
+    assert "damaged: it is not complete" in done.out.splitlines()[1]
+    assert f"asyncpersist restore {job.state} {sequences[1]}" in done.out
+    assert facts["damage"] in done.out
+    assert [entry["sequence"] for entry in facts["snapshots"]] == sequences
+    assert [entry["damage"] is None for entry in facts["snapshots"]] == [False] + [True] * (len(sequences) - 1)
+
+
+def test_when_nothing_can_be_read(command: Command, job: Job) -> None:
+    for path in (job.state / "manifests").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    done = command("snapshots", job.state)
+    assert done.code == 0
+    assert "owner: not known" in done.out
+    assert command("snapshots", job.state, "--json").json["owner"] is None
+    assert command("verify", job.state).code == 1
+
+
+@pytest.mark.parametrize("name", ["snapshots", "inspect", "verify", "restore"])
+def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Path, name: str) -> None:
+    more = ["1"] if name == "restore" else []
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("precious")
+    for state, said in (
+        ("s3://bucket/prefix", "not built yet"),
+        ("az://container/prefix", "not built yet"),
+        (tmp_path / "nowhere", "holds no state"),
+        (tmp_path / "empty", "holds no state"),
+        (tmp_path / "other", "mine.txt"),
+        (tmp_path / "other" / "mine.txt", "Not a directory"),
+    ):
+        done = command(name, state, *more)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("asyncpersist: ")
+        assert done.err.count("\n") == 1
+        assert said in done.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "mine.txt", "other"]

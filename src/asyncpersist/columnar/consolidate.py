@@ -9,7 +9,7 @@ import polars as pl
 
 from asyncpersist.columnar.delta import ID, WEIGHT, Delta
 
-__all__ = ["consolidate", "consolidate_if_smaller"]
+__all__ = ["consolidate", "consolidate_if_smaller", "promises_fewer"]
 
 _SAMPLE = 4096
 _WORTH = 0.5
@@ -47,12 +47,14 @@ def consolidate_if_smaller(delta: Delta) -> Delta:
     """
     if delta.consolidated or delta.height < 2 or ID in delta.rows.columns:
         return delta
-    if delta.rows.width:
-        sample = delta.rows.head(_SAMPLE)
-        distinct = sample.n_unique()
-        if _expected_share(sample.height, distinct, delta.height) > _WORTH:
-            return delta
+    if delta.rows.width and not promises_fewer(delta.rows.head(_SAMPLE), total=delta.height):
+        return delta
     return consolidate(delta)
+
+
+def promises_fewer(sample: pl.DataFrame, *, total: int) -> bool:
+    """Whether the first of `total` rows promise that at most half of all remain if equal ones become one."""
+    return _expected_share(sample.height, sample.n_unique(), total) <= _WORTH
 
 
 def _expected_share(sample: int, distinct: int, height: int) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["ID", "WEIGHT", "Delta"]
+__all__ = ["ID", "WEIGHT", "Delta", "concat"]
 
 ID = "__id"
 """The reserved column of row ids (UInt128), present only where a plan asks for ids."""
@@ -49,3 +50,14 @@ class Delta:
     def from_weighted(frame: pl.DataFrame, *, consolidated: bool = False) -> Delta:
         """The inverse of `weighted`; rows of weight 0 must have been dropped."""
         return Delta(frame.drop(WEIGHT), frame[WEIGHT].to_numpy(), consolidated)
+
+
+def concat(deltas: Sequence[Delta]) -> Delta:
+    """One delta of several, at least one, with the same columns."""
+    if len(deltas) == 1:
+        return deltas[0]
+    rows = pl.concat([delta.rows for delta in deltas], rechunk=False)
+    if all(delta.weights is None for delta in deltas):
+        return Delta(rows)
+    parts = [np.ones(d.height, np.int64) if d.weights is None else d.weights for d in deltas]
+    return Delta(rows, np.concatenate(parts))

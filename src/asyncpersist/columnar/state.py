@@ -31,5 +31,5 @@ class State(Protocol):
         ...
 
     def load(self, frame: pl.DataFrame) -> None:
-        """Fills an empty state from merged increments (one live row per key, no tombstones); nothing counts as touched."""
+        """Fills an empty state from merged increments: one live row per key, no tombstones. Nothing is touched then."""
         ...

@@ -18,9 +18,8 @@ class Operator(ABC):
     def step(self, inputs: Sequence[Delta]) -> Delta:
         """The output's change for the inputs' changes of one epoch.
 
-        Every input has one delta, possibly empty (then still with its columns); so has the output. After an exception the
-        state is undefined and must not be captured.
-        Raises `RowError` where an expression has no value for a row.
+        Every input has one delta, possibly empty (then still with its columns); so has the output. After an exception
+        the state is undefined and must not be captured. Raises `RowError` where an expression has no value for a row.
         """
 
     def states(self) -> Mapping[str, State]:

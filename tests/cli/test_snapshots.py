@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from asyncpersist.checkpoint.layout import manifest_key
 from asyncpersist.checkpoint.root import Root
+from asyncpersist.cli.history import read_history
 from asyncpersist.clock import SystemClock
+from asyncpersist.objectstore.contract import Entry
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from tests.cli.conftest import Command, Job
 
@@ -43,7 +46,7 @@ def test_what_it_says_of_a_snapshot(command: Command, job: Job) -> None:
     assert head["epoch"] >= last_epoch
     for key, seconds in (("epoch_utc", head["epoch"] / 1000), ("written_utc", head["written_at"])):
         assert calendar.timegm(time.strptime(head[key], "%Y-%m-%d %H:%M:%S UTC")) == int(seconds)
-    assert (first["kind"], first["epoch"], first["epoch_utc"], first["bytes"]) == ("claim", 0, None, 0)
+    assert first["kind"] == "snapshot"
     epochs = [entry["epoch"] for entry in facts["snapshots"]]
     assert epochs == sorted(epochs, reverse=True)
 
@@ -56,7 +59,7 @@ def test_the_rows_of_a_log_are_what_was_read(command: Command, job: Job) -> None
 
 
 def test_whether_the_owner_runs(command: Command, tmp_path: Path) -> None:
-    async def look() -> tuple[str, str, str]:
+    async def look() -> tuple[str, str]:
         root = await Root.open(FilesystemStore(tmp_path / "state"), clock=SystemClock())
         await root.claim(mode="PERSISTING", access="FULL")
         running = await asyncio.to_thread(command, "snapshots", tmp_path / "state")
@@ -65,9 +68,12 @@ def test_whether_the_owner_runs(command: Command, tmp_path: Path) -> None:
         ended = await asyncio.to_thread(command, "snapshots", tmp_path / "state")
         await root.store.aclose()
         assert facts.json["owner"]["running"] is True
-        return running.out, ended.out, facts.out
+        (claim,) = facts.json["snapshots"]
+        assert (claim["kind"], claim["epoch"], claim["epoch_utc"], claim["bytes"]) == ("claim", 0, None, 0)
+        assert "nothing stepped yet" in running.out
+        return running.out, ended.out
 
-    running, ended, _ = asyncio.run(look())
+    running, ended = asyncio.run(look())
     assert running.splitlines()[-1].endswith(": running")
     assert ended.splitlines()[-1].endswith("not running any more, it did not end cleanly")
 
@@ -115,3 +121,17 @@ def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Pat
         assert done.err.count("\n") == 1
         assert said in done.err
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "mine.txt", "other"]
+
+
+class Hasty(FilesystemStore):
+    """Lists a manifest that is deleted before it can be read."""
+
+    async def list(self, prefix: str = "", *, limit: int | None = None) -> list[Entry]:
+        return [Entry(manifest_key(1), 9), *await super().list(prefix, limit=limit)]
+
+
+def test_a_manifest_that_a_running_owner_deletes_meanwhile_is_not_damaged(job: Job) -> None:
+    assert not (job.state / manifest_key(1)).exists()
+    history = asyncio.run(read_history(Hasty(job.state)))
+    assert history.fault is None
+    assert 1 not in [entry.sequence for entry in history.entries]

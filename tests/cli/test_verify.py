@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from asyncpersist.checkpoint.manifest import decode
+from asyncpersist.cli.history import History, read_history
+from asyncpersist.cli.verify import verify
+from asyncpersist.objectstore.contract import ObjectStore
 from tests.cli.conftest import Command, Job
 
 
@@ -15,10 +22,8 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def needing(command: Command, job: Job) -> dict[str, list[int]]:
+def needing(job: Job) -> dict[str, list[int]]:
     """Which snapshots need which object, newest first."""
-    from asyncpersist.checkpoint.manifest import decode
-
     needed: dict[str, list[int]] = {}
     for path in sorted((job.state / "manifests").iterdir(), reverse=True):
         manifest = decode(path.read_bytes(), "")
@@ -35,7 +40,7 @@ def test_nothing_is_wrong(command: Command, job: Job) -> None:
     assert (done.code, done.err) == (0, "")
     assert "all as written" in done.out
     objects = list((job.state / "objects").iterdir())
-    assert facts["objects"] == len(needing(command, job)) <= len(objects)
+    assert facts["objects"] == len(needing(job)) <= len(objects)
     assert facts["snapshots"] == len(list((job.state / "manifests").iterdir()))
     assert facts["damaged"] == []
 
@@ -48,9 +53,10 @@ def test_nothing_is_wrong(command: Command, job: Job) -> None:
         (Path.unlink, "missing"),
     ],
 )
-def test_every_damage_is_found(command: Command, job: Job, harm, said: str) -> None:  # type: ignore[no-untyped-def]
-    needed = needing(command, job)
-    chosen = sorted(needed)[:: max(1, len(needed) // 3)]
+def test_every_damage_is_found(command: Command, job: Job, harm: Callable[[Path], object], said: str) -> None:
+    needed = needing(job)
+    oldest = min(sequence for sequences in needed.values() for sequence in sequences)
+    chosen = sorted(key for key, sequences in needed.items() if oldest not in sequences)[:3]
     for key in chosen:
         harm(job.state / key)
     before = job.files()
@@ -93,19 +99,22 @@ def test_what_no_snapshot_names_does_not_count(command: Command, job: Job) -> No
 def test_what_a_running_owner_deletes_meanwhile_is_not_damaged(
     command: Command, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from asyncpersist.cli import verify
+    module = sys.modules[verify.__module__]
+    before = set(needing(job))
 
-    read = verify.read_history
+    def run_until_something_is_deleted() -> None:
+        for seed in range(4, 30):
+            job.run(150, seed, retain_snapshots=1)
+            if not before <= {f"objects/{path.name}" for path in (job.state / "objects").iterdir()}:
+                return
+        raise AssertionError("nothing was deleted")
 
-    async def then_run(store):  # type: ignore[no-untyped-def]
-        import asyncio
-
-        history = await read(store)
-        monkeypatch.setattr(verify, "read_history", read)
-        await asyncio.to_thread(job.run, 150, 4, retain_snapshots=1)
+    async def then_run(store: ObjectStore) -> History:
+        history = await read_history(store)
+        monkeypatch.setattr(module, "read_history", read_history)
+        await asyncio.to_thread(run_until_something_is_deleted)
         return history
 
-    before = set(needing(command, job))
-    monkeypatch.setattr(verify, "read_history", then_run)
+    monkeypatch.setattr(module, "read_history", then_run)
     assert command("verify", job.state).code == 0
-    assert not before <= {f"objects/{path.name}" for path in (job.state / "objects").iterdir()}
+    assert module.read_history is read_history

@@ -94,7 +94,9 @@ def _topological(sinks: Iterable[SinkNode]) -> list[Node]:
 def _fingerprints(order: list[Node], inputs: list[tuple[int, ...]]) -> list[str]:
     result: list[str] = []
     for node, parents in zip(order, inputs, strict=True):
-        form = [node.kind, node.name, node.definition, [result[parent] for parent in parents]]
+        # Whether rows can be taken back decides what operators below keep, so it is part of what a source is.
+        retracting = isinstance(node, SourceNode) and node.source.retracting
+        form = [node.kind, node.name, node.definition, retracting, [result[parent] for parent in parents]]
         canonical = msgspec.json.encode(form, order="sorted")
         result.append(hashlib.sha256(canonical).hexdigest()[:32])
     return result

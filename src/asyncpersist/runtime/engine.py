@@ -34,12 +34,13 @@ from asyncpersist.runtime.epochs import EpochClock
 from asyncpersist.runtime.intake import Intake
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
-from asyncpersist.runtime.snapshots import Capture, Increment, LogSegment, Snapshots
+from asyncpersist.runtime.snapshots import Capture, Increment, Snapshots
+from asyncpersist.runtime.source_log import SourceLog
 from asyncpersist.runtime.statistics import Statistics
 
 __all__ = ["Engine"]
 
-_INTAKE_BYTES = 16 << 20
+_INTAKE_BYTES = 32 << 20
 """Bound on parsed but unstepped input, per source."""
 _OUTLET_BYTES = 64 << 20
 """Bound on stepped but unwritten output, per sink."""
@@ -78,8 +79,7 @@ class Engine:
         self._offsets = {vertex.identity: OffsetTable() for vertex, _ in self._sources}
         self._states: dict[str, State] = dict(self._dataflow.states())
         self._states |= {f"offsets/{identity}": table for identity, table in self._offsets.items()}
-        self._log: dict[str, list[tuple[int, Delta]]] = {vertex.identity: [] for vertex, _ in self._sources}
-        self._logs = config is not None and config.keeps_log
+        self._logs: dict[str, SourceLog] = {}
 
         self._store: ObjectStore | None = None
         self._root: Root | None = None
@@ -275,6 +275,11 @@ class Engine:
                 group.start_soon(outlet.run)
             if self._snapshots is not None:
                 group.start_soon(self._snapshot_in_turn, self._snapshots)
+                if self._config is not None and self._config.keeps_log:
+                    self._logs = {
+                        vertex.identity: SourceLog(f"log/{vertex.identity}", self._snapshots, group)
+                        for vertex, _ in self._sources
+                    }
             try:
                 await self._step_in_turn()
             except BaseException:
@@ -320,8 +325,8 @@ class Engine:
                 self._rows += _rows(batch.delta)
                 if self._snapshots is not None:
                     self._fresh_bytes += batch.size
-                if self._logs and batch.delta.height:
-                    self._log[vertex.identity].append((epoch, batch.delta))
+                if vertex.identity in self._logs:
+                    self._logs[vertex.identity].append(epoch, batch.delta)
         self._epoch_count += 1
         self._dirty = True
         if self._uncommitted_since is None:
@@ -391,15 +396,10 @@ class Engine:
             return [Increment(stream, key, frame) for stream, key, frame in frames if frame is not None]
 
         self._dirty = False
-        log, self._log = self._log, {identity: [] for identity in self._log}
         return Capture(
             epoch=self._epochs.last,
             increments=await anyio.to_thread.run_sync(gather),
-            segments=[
-                LogSegment(f"log/{vertex.identity}", log[vertex.identity])
-                for vertex, _ in self._sources
-                if log[vertex.identity]
-            ],
+            segments={log.stream: log.cut() for log in self._logs.values()},
             positions={identity: outlet.barrier() for identity, outlet in self._outlets.items()},
             progress={"rows": self._rows_before + self._rows},
         )

@@ -31,7 +31,7 @@ logger = logging.getLogger("asyncpersist")
 
 _T = TypeVar("_T")
 
-_WRITERS = 2
+_ENCODERS = 2
 _LONGEST_PAUSE = 5.0
 
 
@@ -69,11 +69,11 @@ class LogSegment:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One barrier: all that a snapshot taken there consists of."""
+    """One barrier: all that a snapshot taken there consists of. `segments`: by stream, log objects being written."""
 
     epoch: int
     increments: Sequence[Increment]
-    segments: Sequence[LogSegment]
+    segments: Mapping[str, Sequence[asyncio.Future[ObjectRef]]]
     positions: Mapping[str, asyncio.Future[Position]]
     progress: Mapping[str, Any]
 
@@ -100,6 +100,7 @@ class Snapshots:
         self._consolidated_logs = consolidated_logs
         self._compression = compression
         self._clock = clock
+        self._encoders = anyio.CapacityLimiter(_ENCODERS)
         self._streams: dict[str, list[ObjectRef]] = {name: list(refs) for name, refs in head.streams.items()}
         self.state_bytes = 0
         self.log_bytes = 0
@@ -113,25 +114,20 @@ class Snapshots:
         The store is asked again while it is unavailable, until `deadline` if there is one. Raises `StoreUnavailable`
         then, and `Fenced` if another run has taken the root.
         """
-        first = self._root.head.epoch + 1 if self._root.head else 0
-        limiter = anyio.CapacityLimiter(_WRITERS)
-        added: dict[str, ObjectRef] = {}
+        added: dict[str, list[ObjectRef]] = {}
 
-        async def put(part: Increment | LogSegment) -> None:
-            data = await anyio.to_thread.run_sync(part.encode, self._compression, limiter=limiter)
-            added[part.stream] = await self._insist(
-                lambda: self._root.put(data, rows=part.rows, first_epoch=first, last_epoch=capture.epoch)
-            )
-            self._count(part.stream, len(data))
+        async def put(increment: Increment) -> None:
+            added[increment.stream] = [await self.put(increment, capture.epoch)]
 
         async with anyio.create_task_group() as group:
-            parts: list[Increment | LogSegment] = [*capture.increments, *capture.segments]
-            for part in parts:
-                group.start_soon(put, part)
+            for increment in capture.increments:
+                group.start_soon(put, increment)
+            for stream, segments in capture.segments.items():
+                added[stream] = [await segment for segment in segments]
         keys = {increment.stream: increment.key for increment in capture.increments}
         streams = dict(self._streams)
-        for stream, ref in added.items():
-            streams[stream] = await self._merged([*streams.get(stream, ()), ref], stream, keys.get(stream))
+        for stream, refs in added.items():
+            streams[stream] = await self._merged([*streams.get(stream, ()), *refs], stream, keys.get(stream))
         positions = {identity: dict(await answer) for identity, answer in capture.positions.items()}
 
         async def commit() -> Manifest:
@@ -153,6 +149,17 @@ class Snapshots:
         except StoreUnavailable as exc:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
         return manifest
+
+    async def put(self, part: Increment | LogSegment, epoch: int) -> ObjectRef:
+        """Encodes and writes one object of the snapshot after the head, of state as it was at `epoch`.
+
+        It counts for nothing until a `write` names it. Raises `StoreUnavailable` as `write` does.
+        """
+        first = self._root.head.epoch + 1 if self._root.head else 0
+        data = await anyio.to_thread.run_sync(part.encode, self._compression, limiter=self._encoders)
+        ref = await self._insist(lambda: self._root.put(data, rows=part.rows, first_epoch=first, last_epoch=epoch))
+        self._count(part.stream, len(data))
+        return ref
 
     async def release(self) -> None:
         """Commits that the run has ended cleanly. Raises as `write` does."""

@@ -51,6 +51,11 @@ async def restore(store: ObjectStore, sequence: int, *, clock: Clock, takeover: 
             f"{store.describe()}: the snapshot {sequence} needs {problems[0].key}, which is damaged: "
             f"{problems[0].detail}. Choose another snapshot. Nothing was changed."
         )
+    if condemned := {chosen.key, *chosen.names()} & set(newest.condemned):
+        raise DamagedState(
+            f"{store.describe()}: the snapshot {sequence} has expired: {min(condemned)} is due to be deleted. "
+            "Choose a newer snapshot. Nothing was changed."
+        )
     names = [parse(entry.key) for entry in await store.list(OBJECTS)]
     generation = max([newest.generation, *(name.number for name in names if name is not None)])
     manifest = msgspec.structs.replace(

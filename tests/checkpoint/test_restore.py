@@ -76,3 +76,16 @@ async def test_what_cannot_be_restored_is_said_and_nothing_written(clock) -> Non
     assert await store.list() == before
     await restore(store, 2, clock=clock)
     assert await items(await Root.open(store, clock=clock)) == ["a"]
+
+
+async def test_one_that_is_due_to_be_deleted_is_refused(clock) -> None:
+    store = MemoryStore()
+    run = await Run.start(store, clock, retain=1)
+    for item in "abcd":
+        await run.append(item, replace=True)
+    before = await store.list()
+    assert manifest_key(2) in {entry.key for entry in before}, "nothing was collected yet"
+    with pytest.raises(DamagedState, match="expired"):
+        await restore(store, 2, clock=clock, takeover=True)
+    assert await store.list() == before
+    run.root.abandon()

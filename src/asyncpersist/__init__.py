@@ -6,6 +6,8 @@ after a kill a run goes on where it was. ``import asyncpersist as ap``, define t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
 from asyncpersist import errors, io, persistence
 from asyncpersist.dtypes import DateTimeNaive, DateTimeUtc, Duration, Json, Pointer
 from asyncpersist.graph.context import Graph
@@ -67,3 +69,10 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        if name in ("udf", "udfs", "apply", "apply_async", "apply_with_type"):
+            raise errors.NotBuilt(f"asyncpersist.{name}: user-defined functions are not built yet")
+        raise AttributeError(f"module 'asyncpersist' has no attribute {name!r}")

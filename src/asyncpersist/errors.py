@@ -26,6 +26,7 @@
     │   └── ModeChanged
     ├── StoreUnavailable        the store did not answer: the same call may succeed later
     ├── Unsupported             asked for something that is not built yet
+    │   └── NotBuilt
     └── RunStopped              the run ended before the call was answered
 
 Messages name the thing, say what is wrong with it, and what to do.
@@ -47,6 +48,7 @@ __all__ = [
     "MalformedInput",
     "ModeChanged",
     "NewerFormat",
+    "NotBuilt",
     "NotRowByRow",
     "OutputChanged",
     "OutputError",
@@ -156,6 +158,10 @@ class StoreUnavailable(AsyncPersistError, OSError):
 
 class Unsupported(AsyncPersistError, NotImplementedError):
     """Something that is documented but not built yet."""
+
+
+class NotBuilt(Unsupported, AttributeError):
+    """A documented name of a module that is not there yet; an `AttributeError`, so that `hasattr` says no."""
 
 
 class RunStopped(AsyncPersistError):

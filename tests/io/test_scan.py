@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncpersist.errors import InputError, InputNotFound
-from asyncpersist.io.scan import scan
+from asyncpersist.io.scan import covers, scan
 
 
 def partitions(path: Path | str) -> list[str]:
@@ -93,3 +93,33 @@ def test_names_that_are_no_unicode_have_partitions_that_are(tmp_path: Path) -> N
     found = scan(str(tmp_path))
     assert sorted(file.partition for file in found) == ["caf%25E9", "caf%E9", "café"]
     assert all(os.path.exists(file.path) for file in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        ("in", "in/o.csv"),
+        ("in/", "in/deep/er/o.csv"),
+        ("in", "in/.o.csv"),
+        ("in", "in/o.tmp"),
+        ("in", "in.csv"),
+        ("in/f.csv", "in/f.csv"),
+        ("in/f.csv", "in/o.csv"),
+        ("in/*.csv", "in/o.csv"),
+        ("in/*.csv", "in/o.jsonl"),
+        ("in/*.csv", "in/deep/o.csv"),
+        ("in/**/*.csv", "in/deep/er/o.csv"),
+        ("in/**/*.csv", "in/o.csv"),
+        ("in/**", "in/deep/o"),
+        ("i?", "in/deep/o"),
+        ("in/[ab].csv", "in/b.csv"),
+        ("in/[ab].csv", "in/c.csv"),
+        ("./*", "o"),
+    ],
+)
+def test_a_file_is_covered_if_it_is_found_once_it_is_there(tmp_path: Path, path: str, file: str) -> None:
+    fill(tmp_path, "in/f.csv", "in/a.csv", "in/g.jsonl", "other")
+    root = tmp_path.resolve()
+    said = covers(f"{root}/{path}", f"{root}/{file}")
+    fill(root, file)
+    assert said == (f"{root}/{file}" in [os.path.normpath(found.path) for found in scan(f"{root}/{path}")])

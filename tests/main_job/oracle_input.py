@@ -91,8 +91,8 @@ class Inputs:
     def rows(self) -> list[Row]:
         """All rows, each with its `ID`."""
         found = []
-        for partition, rows in self._rows.items():
-            ids = row_ids(IDENTITY, partition, 0, len(rows)).to_list()
+        for name, rows in self._rows.items():
+            ids = row_ids(IDENTITY, name.replace("%", "%25"), 0, len(rows)).to_list()
             found += [{**row, ID: id_} for row, id_ in zip(rows, ids, strict=True)]
         return found
 
@@ -118,13 +118,13 @@ class Inputs:
         data = b"\xef\xbb\xbf" if rng.random() < 0.1 else b""
         if self.kind == "csv":
             data += (",".join(header) + "\n").encode()
-        data += self._lines(name, rng.choice([0, 1, 3, 20, 60]))
+        data += self._lines(name, rng.choice([0, 1, 3, 15, 40]))
         path.write_bytes(gzip.compress(data) if suffix else data)
 
     def append(self, name: str) -> None:
         data = b"\n" if self._open_ended[name] else b""
         self._open_ended[name] = False
-        data += self._lines(name, self._rng.choice([0, 1, 5, 30]))
+        data += self._lines(name, self._rng.choice([0, 1, 5, 20]))
         with (self.folder / name).open("ab") as file:
             file.write(data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -26,8 +27,11 @@ _KEYS = ("s", "os", "i", "oi", "f", "of", "b", "ob", "d", "od", "u", "ot", "pair
 
 @dataclass(frozen=True)
 class Made:
+    """`huge`: the columns whose sums may not fit 64 bits."""
+
     table: ap.Table
     rows: Recompute
+    huge: frozenset[str] = frozenset({"big"})
 
 
 def _map(made: Made, table: ap.Table, change: Callable[[Row], Row]) -> Made:
@@ -96,7 +100,9 @@ def filtered(made: Made, rng: random.Random) -> Made:
         (this.big == 2**53 + 1, lambda row: row["big"] == 2**53 + 1),
     ]
     condition, holds = rng.choice(conditions)
-    return Made(made.table.filter(condition), lambda source: [row for row in made.rows(source) if holds(row)])
+    return Made(
+        made.table.filter(condition), lambda source: [row for row in made.rows(source) if holds(row)], made.huge
+    )
 
 
 def joined(first: Made, second: Made) -> Made:
@@ -119,26 +125,28 @@ def grouped(made: Made, rng: random.Random, *, ids: bool = True, keys: Sequence[
     for number, kind in enumerate(rng.sample(kinds, rng.randint(1, 6))):
         allowed = _SUMMED if kind in ("sum", "avg") else _ORDERED
         anything = kind in ("any", "count_distinct", "tuple")
-        names = [n for n, t in columns.items() if (anything or t.kind in allowed) and not (kind == "sum" and n == "big")]
+        names = [n for n, t in columns.items() if (anything or t.kind in allowed) and not (kind in ("sum", "avg") and n in made.huge)]
         if not names or (not ids and kind in ("argmin", "argmax", "tuple")):
             continue
         name = rng.choice(names)
         skips = kind in ("tuple", "sorted_tuple") and rng.random() < 0.5
-        output = f"r{number}"
+        output = f"r{number}" if "r0" not in columns else f"q{number}"
         count = kind == "count"
         reductions.append(
             Reduction(output, kind, None if count else name, None if count else columns[name], skip_nones=skips)
         )
         reducer: Any = getattr(ap.reducers, kind)
         arguments[output] = reducer() if count else reducer(ap.this[name], **({"skip_nones": True} if skips else {}))
+    total = "total" if "total" not in columns else "total2"
     if keys:
         arguments["one"] = ap.reducers.unique(ap.this[keys[0]])
         reductions.append(Reduction("one", "unique", keys[0], columns[keys[0]]))
     table = made.table.groupby(*(ap.this[key] for key in keys)).reduce(
-        *(ap.this[key] for key in keys), total=ap.reducers.count(), **arguments
+        *(ap.this[key] for key in keys), **{total: ap.reducers.count()}, **arguments
     )
-    reductions.append(Reduction("total", "count", None, None))
-    return Made(table, lambda source: _grouped(keys, reductions, made.rows(source), table))
+    reductions.append(Reduction(total, "count", None, None))
+    huge = {reduction.output for reduction in reductions if reduction.input in made.huge} | {*keys} & made.huge
+    return Made(table, lambda source: _grouped(keys, reductions, made.rows(source), table), frozenset(huge))
 
 
 def _grouped(keys: Sequence[str], reductions: Sequence[Reduction], rows: Sequence[Row], table: ap.Table) -> list[Row]:
@@ -148,9 +156,16 @@ def _grouped(keys: Sequence[str], reductions: Sequence[Reduction], rows: Sequenc
     found = []
     for members in groups.values():
         result = {key: members[0][key] for key in keys}
-        result |= {reduction.output: reduced(reduction, members) for reduction in reductions}
+        result |= {reduction.output: _reduced(reduction, members) for reduction in reductions}
         found.append({ID: _group_id(result, keys, table), **result})
     return found
+
+
+def _reduced(reduction: Reduction, rows: Sequence[Row]) -> Any:
+    if reduction.kind == "avg" and reduction.dtype is not None and reduction.dtype.kind == "duration":
+        present = [row[reduction.input] for row in rows if row[reduction.input] is not None]
+        return sum(present, timedelta(0)) // len(present) if present else None
+    return reduced(reduction, rows)
 
 
 def _group_id(row: Row, keys: Sequence[str], table: ap.Table) -> Any:
@@ -210,6 +225,7 @@ def frequent(made: Made, rng: random.Random) -> Made:
     return Made(
         made.table.filter((ap.this.total >= least) & (ap.this.total <= most)),
         lambda source: [row for row in made.rows(source) if least <= row["total"] <= most],
+        made.huge,
     )
 
 

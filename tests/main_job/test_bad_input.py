@@ -295,3 +295,9 @@ async def test_two_outputs_on_one_path(place: Place) -> None:
         ap.io.csv.write(lines, os.path.relpath(place.output))
     with place.unchanged(), pytest.raises(errors.GraphError, match=r"out\.csv"):
         await ap.run(graph)
+
+
+@pytest.mark.parametrize("output", ["in/counts.csv", "in/a.jsonl"])
+async def test_an_output_that_would_be_read_as_input(place: Place, output: str) -> None:
+    place.output = place.path / output
+    await refused(place, errors.GraphError, place.output, "write it somewhere else")

@@ -22,7 +22,7 @@ from tests.main_job.oracle_input import FileKind, Inputs, Line
 from tests.main_job.oracle_output import expected_rows, final_rows
 from tests.main_job.oracle_tables import Made
 
-EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "24"))
 
 
 class Job:
@@ -170,11 +170,11 @@ async def _job(seed: int, folder: Path) -> None:
         )
 
     for _ in range(rng.randint(0, 4)):
-        graph, _ = job.define(outputs, chunk=rng.choice([1, 300, 3000, 20_000]))
+        graph, _ = job.define(outputs, chunk=rng.choice([1, 1500, 1500, 6000, 20_000]))
         await _run(graph, settings(), rng, cut=rng.choice(["end", "stop", "stop", "cancel"]))
         if rng.random() < 0.6:
             inputs.change()
-    graph, written = job.define(outputs, chunk=rng.choice([1, 1000, 20_000]))
+    graph, written = job.define(outputs, chunk=rng.choice([1500, 6000, 20_000]))
     await _run(graph, settings(), rng, cut="end")
     _compare(written, inputs)
 
@@ -185,6 +185,6 @@ async def _job(seed: int, folder: Path) -> None:
     assert statistics is not None
     assert statistics.rows_read == statistics.epochs == 0
 
-    graph, written = job.define(folder / "once", chunk=rng.choice([500, 1 << 20]))
+    graph, written = job.define(folder / "once", chunk=rng.choice([2000, 1 << 20]))
     await _run(graph, None, rng, cut="end")
     _compare(written, inputs)

@@ -34,6 +34,8 @@ class Vertex:
     def description(self) -> str:
         where = self.node.definition.get("path") or self.node.definition.get("output")
         label = self.node.kind if self.node.name is None else f"{self.node.kind} {self.node.name!r}"
+        if where is None and isinstance(self.node, OperatorNode):
+            where = ", ".join(self.node.columns)
         return f"{label} ({where})" if where else label
 
 
@@ -42,6 +44,16 @@ class Plan:
     """The vertices in an order in which inputs come first."""
 
     vertices: tuple[Vertex, ...]
+
+    @property
+    def sources(self) -> list[tuple[Vertex, SourceNode]]:
+        """The sources, in order."""
+        return [(vertex, vertex.node) for vertex in self.vertices if isinstance(vertex.node, SourceNode)]
+
+    @property
+    def sinks(self) -> list[tuple[Vertex, SinkNode]]:
+        """The sinks, in order."""
+        return [(vertex, vertex.node) for vertex in self.vertices if isinstance(vertex.node, SinkNode)]
 
     def fingerprints(self) -> dict[str, dict[str, str]]:
         """What a manifest keeps of the graph: by identity, the fingerprint and a description."""
@@ -65,15 +77,21 @@ def plan_graph(graph: Graph) -> Plan:
 
 
 def differences(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """One line for each node added, removed or changed between two graphs' `fingerprints()`; empty if equal."""
-    lines = [f"removed: {before[i]['description']}" for i in before if i not in after]
-    lines += [f"added: {after[i]['description']}" for i in after if i not in before]
-    lines += [
-        f"changed: {after[i]['description']}"
-        for i in after
-        if i in before and before[i]["fingerprint"] != after[i]["fingerprint"]
+    """One line for each node added, removed or changed between two graphs' `fingerprints()`; empty if equal.
+
+    Changed is also what without a name has the same description: its definition differs, or what it is computed from.
+    """
+    removed = Counter(node["description"] for i, node in before.items() if i not in after)
+    added = Counter(node["description"] for i, node in after.items() if i not in before)
+    changed = removed & added
+    changed.update(
+        after[i]["description"] for i in after if i in before and before[i]["fingerprint"] != after[i]["fingerprint"]
+    )
+    return [
+        *(f"removed: {description}" for description in (removed - added).elements()),
+        *(f"added: {description}" for description in (added - removed).elements()),
+        *(f"changed, itself or what it is computed from: {description}" for description in changed.elements()),
     ]
-    return lines
 
 
 def _topological(sinks: Iterable[SinkNode]) -> list[Node]:

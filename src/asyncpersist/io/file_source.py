@@ -20,7 +20,7 @@ from asyncpersist.io.dead_letters import DeadLetters
 from asyncpersist.io.file_offset import FileOffset
 from asyncpersist.io.file_parser import FileParser, ParsedChunk
 from asyncpersist.io.formats.format import Format
-from asyncpersist.io.scan import FoundFile, scan
+from asyncpersist.io.scan import FoundFile, covers, scan
 from asyncpersist.io.source import Batch, Offsets, Source, SourceReader
 
 __all__ = ["CHUNK_BYTES", "FileSource"]
@@ -67,6 +67,9 @@ class FileSource(Source):
 
     async def check(self, offsets: Offsets | None) -> None:
         await asyncio.to_thread(self._survey, offsets or {})
+
+    async def reads(self, path: str) -> bool:
+        return os.path.isabs(path) and await asyncio.to_thread(covers, self._path, path)
 
     async def open(self, offsets: Offsets | None, *, identity: str, ids: bool) -> SourceReader:
         files, recorded = await asyncio.to_thread(self._survey, offsets or {})

@@ -9,6 +9,7 @@ exists is that path, also if it looks like a glob.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import stat
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from asyncpersist.errors import InputError, InputNotFound
 
-__all__ = ["FoundFile", "scan"]
+__all__ = ["FoundFile", "covers", "scan"]
 
 _TEMPORARY = (".tmp", ".temp", ".swp", ".part", ".partial", ".crdownload", "~")
 
@@ -49,6 +50,25 @@ def scan(path: str) -> list[FoundFile]:
         raise InputError(f"cannot list the input {path!r}: {exc.strerror or exc}") from exc
     found.sort(key=lambda pair: os.fsencode(pair[0]))
     return [FoundFile(_printable(relative), full) for relative, full in found]
+
+
+def covers(path: str, file: str) -> bool:
+    """Whether `scan(path)` would find `file`, an absolute path without links, once it is there. Blocks."""
+    parts = os.path.abspath(path).split("/")
+    wild = [] if os.path.exists(path) else [i for i, part in enumerate(parts) if glob.has_magic(part)]
+    plain = wild[0] if wild else len(parts)
+    inside = os.path.relpath(file, os.path.realpath("/".join(parts[:plain]) or "/")).split("/")
+    if inside == ["."]:
+        return not wild
+    return inside[0] != ".." and not any(map(_is_left_out, inside)) and _matches(inside, parts[plain:])
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern or not parts:
+        return not pattern
+    if pattern[0] == "**":
+        return any(_matches(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _found(path: str) -> list[tuple[str, str]]:

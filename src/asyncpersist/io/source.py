@@ -60,6 +60,10 @@ class Source(ABC):
     async def check(self, offsets: Offsets | None) -> None:
         """Everything that can be refused before a run begins, by reading alone. Raises `InputError`."""
 
+    async def reads(self, path: str) -> bool:
+        """Whether the file at the absolute `path` is read, or would be by the next run once it is there."""
+        return False
+
     @abstractmethod
     async def open(self, offsets: Offsets | None, *, identity: str, ids: bool) -> SourceReader:
         """A reader at `offsets` (None or empty: at the beginning).

@@ -13,7 +13,7 @@ import itertools
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +215,8 @@ class FilesystemStore(ObjectStore):
         try:
             self._make_directory(path.parent)
         except OSError as exc:
-            raise self._translate(exc, f"the directory {path.parent} cannot be made") from exc
+            what = f"the directory {path.parent} cannot be made"
+            raise self._translate(exc, what, never=_NEVER | {errno.ENOENT}) from exc
         temporary = path.with_name(f"{path.name}.{next(self._suffixes)}")
         try:
             self._fill(temporary, data)
@@ -270,11 +271,11 @@ class FilesystemStore(ObjectStore):
     def _lost(self, exc: OSError, what: str) -> AsyncPersistError:
         return OutcomeUnknown(f"{self._root}: {what}: {os.strerror(exc.errno or errno.EIO)}")
 
-    def _translate(self, exc: OSError, what: str) -> AsyncPersistError:
+    def _translate(self, exc: OSError, what: str, *, never: Set[int] = _NEVER) -> AsyncPersistError:
         reason = os.strerror(exc.errno) if exc.errno else str(exc)
         if exc.errno in _FULL:
             return StoreUnavailable(f"{self._root}: {what}: the disk is full ({reason}). Free some space on it.")
-        if exc.errno in _NEVER:
+        if exc.errno in never:
             return StateUnwritable(
                 f"{self._root}: {what}: {reason}. Check the path, its owner and its mode, or name another directory."
             )

@@ -12,26 +12,22 @@ from contextlib import AsyncExitStack
 
 import anyio
 import anyio.to_thread
-import polars as pl
 
 from asyncpersist.checkpoint.manifest import Manifest
-from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
-from asyncpersist.errors import AsyncPersistError, Fenced, GraphError, OutputError, RunStopped
-from asyncpersist.graph.node import SinkNode, SourceNode
-from asyncpersist.graph.plan import Plan, Vertex
-from asyncpersist.io.sink import SinkWriter
+from asyncpersist.errors import RunStopped
+from asyncpersist.graph.plan import Plan
 from asyncpersist.io.source import Batch, SourceReader
-from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
 from asyncpersist.runtime.intake import Intake
+from asyncpersist.runtime.launch import Launch
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.snapshots import Capture, Increment, Snapshots
@@ -42,11 +38,7 @@ __all__ = ["Engine"]
 
 _INTAKE_BYTES = 32 << 20
 """Bound on parsed but unstepped input, per source."""
-_OUTLET_BYTES = 64 << 20
-"""Bound on stepped but unwritten output, per sink."""
-_EARLY_BYTES = 192 << 20
-"""Uncommitted input at which a snapshot is taken before its time."""
-_UNCOMMITTED_BYTES = 768 << 20
+_UNCOMMITTED_BYTES = 1 << 30
 """Uncommitted input at which the dataflow waits for the store."""
 
 
@@ -63,30 +55,27 @@ class Engine:
         disk: Disk,
         clock: Clock,
     ) -> None:
-        self._plan = plan
         self._config = config
-        self._takeover = takeover
         self._shutdown_timeout = shutdown_timeout
-        self._disk = disk
         self._clock = clock
-        self._sources: list[tuple[Vertex, SourceNode]] = [
-            (vertex, vertex.node) for vertex in plan.vertices if isinstance(vertex.node, SourceNode)
-        ]
-        self._sinks: list[tuple[Vertex, SinkNode]] = [
-            (vertex, vertex.node) for vertex in plan.vertices if isinstance(vertex.node, SinkNode)
-        ]
+        self._sources = [vertex.identity for vertex, _ in plan.sources]
         self._dataflow = Dataflow(plan)
-        self._offsets = {vertex.identity: OffsetTable() for vertex, _ in self._sources}
+        self._offsets = {identity: OffsetTable() for identity in self._sources}
         self._states: dict[str, State] = dict(self._dataflow.states())
         self._states |= {f"offsets/{identity}": table for identity, table in self._offsets.items()}
-        self._logs: dict[str, SourceLog] = {}
-
-        self._store: ObjectStore | None = None
+        self._launch = Launch(
+            plan=plan,
+            config=config,
+            states=self._states,
+            offsets=self._offsets,
+            takeover=takeover,
+            disk=disk,
+            clock=clock,
+        )
         self._root: Root | None = None
         self._snapshots: Snapshots | None = None
-        self._readers: list[SourceReader] = []
         self._outlets: dict[str, Outlet] = {}
-        self._closing: list[SourceReader | SinkWriter] = []
+        self._logs: dict[str, SourceLog] = {}
 
         self._wake = asyncio.Event()
         self._due = asyncio.Event()
@@ -102,7 +91,8 @@ class Engine:
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rows = self._rows_before = self._skipped = self._epoch_count = self._committed = 0
         self._began, self._started_in = clock.monotonic(), 0.0
-        self._uncommitted_since: float | None = None
+        self._fresh_since: float | None = None
+        self._captured_since: float | None = None
         self._captured_at = self._began
         self._recovered: int | None = None
 
@@ -127,7 +117,7 @@ class Engine:
         return await answer
 
     def statistics(self) -> Statistics:
-        since = self._uncommitted_since
+        since = self._fresh_since if self._captured_since is None else self._captured_since
         return Statistics(
             rows_read=self._rows,
             rows_skipped=self._skipped,
@@ -144,132 +134,35 @@ class Engine:
 
     async def run(self) -> None:
         """From the first check to the release of the root. Raises one plain error if anything fails."""
+        closing = AsyncExitStack()
         try:
-            await self._start()
-            self._started_in = self._clock.monotonic() - self._began
-            self.started.set_result(None)
-            await self._flow()
+            await self._run(closing)
         except BaseException as exc:
-            error = await self._reason(_plain(exc))
+            error = await recovery.reason(self._root, _plain(exc))
             self._fail_waiters(error)
             if error is exc:
                 raise
             raise error from error.__cause__
         finally:
             with anyio.CancelScope(shield=True):
-                await self._close()
+                await closing.aclose()
 
-    # start: check, claim, fill, open
-
-    async def _start(self) -> None:
-        self._refuse_shared_outputs()
-        if self._config is None:
-            await self._check(None)
-            self._epochs = EpochClock(self._clock, 0)
-            await self._open(None, exclusive=True)
-            return
-        self._config.refuse_unbuilt()
-        self._store = await anyio.to_thread.run_sync(self._config.backend.open_store, self._disk)
-        root, fetched = await self._claim(self._config, self._store)
-        head = root.head
-        assert head is not None
-        self._root = root
-        self._epochs = EpochClock(self._clock, head.epoch)
-        self._recovered = head.epoch or None
-        self._rows_before = int(head.progress.get("rows", 0))
-        await recovery.fill(self._states, fetched)
-        await self._open(head, exclusive=root.exclusive)
-        self._snapshots = Snapshots(
-            root,
-            graph=self._plan.fingerprints(),
-            consolidated_logs=frozenset(
-                f"log/{vertex.identity}" for vertex, _ in self._sources if not vertex.demands.ids
-            ),
-            compression=self._config.compression,
-            clock=self._clock,
-        )
-
-    async def _claim(self, config: Config, store: ObjectStore) -> tuple[Root, dict[str, pl.DataFrame]]:
-        """The root, claimed, and what its head holds. All that can be refused is refused before the claim."""
-        while True:
-            root = await Root.open(
-                store,
-                clock=self._clock,
-                retain_snapshots=config.retain_snapshots,
-                retain_for=config.retain_for,
-            )
-            if root.head is not None:
-                recovery.refuse(root.head, config, self._plan, store.describe())
-            await root.check(takeover=self._takeover)
-            fetched = await recovery.fetch(root, self._states)
-            for identity, table in self._offsets.items():
-                if (frame := fetched.pop(f"offsets/{identity}", None)) is not None:
-                    table.load(frame)
-            await self._check(root.head)
-            positions = root.head.sinks if root.head else {}
-            new = {v.identity: node.sink for v, node in self._sinks if v.identity not in positions}
-            try:
-                await root.claim(
-                    mode=config.persistence_mode.name,
-                    access=config.snapshot_access.name,
-                    graph=self._plan.fingerprints(),
-                    sinks={identity: dict(sink.initial()) for identity, sink in new.items()},
-                    takeover=self._takeover,
-                )
-            except ClaimContended:
-                continue
-            return root, fetched
-
-    def _refuse_shared_outputs(self) -> None:
-        seen: set[str] = set()
-        for _, node in self._sinks:
-            if node.sink.identity in seen:
-                raise GraphError(f"two outputs of this graph write to {node.sink.identity}; give each its own")
-            seen.add(node.sink.identity)
-
-    async def _check(self, head: Manifest | None) -> None:
-        for vertex, source in self._sources:
-            await source.source.check(self._offsets[vertex.identity].current() or None)
-        for vertex, sink in self._sinks:
-            position = head.sinks.get(vertex.identity) if head else None
-            await sink.sink.check(position, persistent=self._config is not None)
-
-    async def _open(self, head: Manifest | None, *, exclusive: bool) -> None:
-        for vertex, sink in self._sinks:
-            writer = await sink.sink.open(
-                head.sinks[vertex.identity] if head else None,
-                persistent=self._config is not None,
-                exclusive=exclusive,
-                disk=self._disk,
-                clock=self._clock,
-            )
-            if self._root is not None:
-                writer.guard = self._root.confirm
-            self._closing.append(writer)
-            self._outlets[vertex.identity] = Outlet(writer, name=sink.sink.identity, bound=_OUTLET_BYTES)
-        for vertex, source in self._sources:
-            reader = await source.source.open(
-                self._offsets[vertex.identity].current() or None,
-                identity=vertex.identity,
-                ids=vertex.demands.ids,
-            )
-            self._closing.append(reader)
-            self._readers.append(reader)
-
-    async def _close(self) -> None:
-        if self._root is not None:
-            self._root.abandon()
-        async with AsyncExitStack() as stack:
-            if self._store is not None and self._config is not None and self._config.backend.owns_store:
-                stack.push_async_callback(self._store.aclose)
-            for thing in self._closing:
-                stack.push_async_callback(thing.aclose)
+    async def _run(self, closing: AsyncExitStack) -> None:
+        launched = await self._launch.open(closing)
+        self._root, self._snapshots, self._outlets = launched.root, launched.snapshots, launched.outlets
+        if launched.head is not None:
+            self._recovered = launched.head.epoch or None
+            self._rows_before = int(launched.head.progress.get("rows", 0))
+        self._epochs = EpochClock(self._clock, self._recovered or 0)
+        self._started_in = self._clock.monotonic() - self._began
+        self.started.set_result(None)
+        await self._flow(launched.readers)
 
     # flow
 
-    async def _flow(self) -> None:
+    async def _flow(self, readers: list[SourceReader]) -> None:
         async with anyio.create_task_group() as group:
-            for position, reader in enumerate(self._readers):
+            for position, reader in enumerate(readers):
                 group.start_soon(self._pump, position, reader)
             for outlet in self._outlets.values():
                 group.start_soon(outlet.run)
@@ -277,8 +170,7 @@ class Engine:
                 group.start_soon(self._snapshot_in_turn, self._snapshots)
                 if self._config is not None and self._config.keeps_log:
                     self._logs = {
-                        vertex.identity: SourceLog(f"log/{vertex.identity}", self._snapshots, group)
-                        for vertex, _ in self._sources
+                        identity: SourceLog(f"log/{identity}", self._snapshots, group) for identity in self._sources
                     }
             try:
                 await self._step_in_turn()
@@ -303,8 +195,6 @@ class Engine:
             if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
                     await self._step(self._intake.take())
-                if self._fresh_bytes > _EARLY_BYTES:
-                    self._due.set()
             else:
                 await self._wake.wait()
                 self._wake.clear()
@@ -314,23 +204,22 @@ class Engine:
         if pause:
             await anyio.sleep(pause)
         arrived = {
-            vertex.identity: [batch.delta for batch in batches]
-            for (vertex, _), batches in zip(self._sources, taken, strict=True)
+            identity: [batch.delta for batch in batches] for identity, batches in zip(self._sources, taken, strict=True)
         }
         outputs = await anyio.to_thread.run_sync(self._dataflow.step, arrived)
-        for (vertex, _), batches in zip(self._sources, taken, strict=True):
+        for identity, batches in zip(self._sources, taken, strict=True):
             for batch in batches:
-                self._offsets[vertex.identity].advance(batch.offsets)
+                self._offsets[identity].advance(batch.offsets)
                 self._skipped += batch.skipped
                 self._rows += _rows(batch.delta)
                 if self._snapshots is not None:
                     self._fresh_bytes += batch.size
-                if vertex.identity in self._logs:
-                    self._logs[vertex.identity].append(epoch, batch.delta)
+                if identity in self._logs:
+                    self._logs[identity].append(epoch, batch.delta)
         self._epoch_count += 1
         self._dirty = True
-        if self._uncommitted_since is None:
-            self._uncommitted_since = self._clock.monotonic()
+        if self._fresh_since is None:
+            self._fresh_since = self._clock.monotonic()
         for identity, delta in outputs.items():
             await self._outlets[identity].put(epoch, delta)
         if self._config is not None and self._config.snapshot_interval_ms == 0:
@@ -374,16 +263,12 @@ class Engine:
                 return
             waiters, self._waiters = self._waiters, []
             self._answering = waiters
-            since, self._uncommitted_since = self._uncommitted_since, None
+            self._captured_since, self._fresh_since = self._fresh_since, None
             self._captured_bytes, self._fresh_bytes = self._fresh_bytes, 0
             capture = await self._capture()
-        try:
-            manifest = await snapshots.write(capture)
-        except BaseException:
-            self._uncommitted_since = since
-            raise
+        manifest = await snapshots.write(capture)
         self._committed += 1
-        self._captured_bytes = 0
+        self._captured_bytes, self._captured_since = 0, None
         self._wake.set()
         for waiter in waiters:
             if not waiter.done():
@@ -403,18 +288,6 @@ class Engine:
             positions={identity: outlet.barrier() for identity, outlet in self._outlets.items()},
             progress={"rows": self._rows_before + self._rows},
         )
-
-    async def _reason(self, error: BaseException) -> BaseException:
-        """`Fenced` where that is why an output could not be written, else the error itself."""
-        if self._root is not None and isinstance(error, OSError | OutputError):
-            try:
-                await self._root.confirm()
-            except Fenced as fenced:
-                fenced.__cause__ = error
-                return fenced
-            except AsyncPersistError:
-                return error
-        return error
 
     def _fail_waiters(self, error: BaseException) -> None:
         for waiter in (*self._waiters, *self._answering):

@@ -12,11 +12,11 @@ from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.state import State
-from asyncpersist.errors import DamagedState, GraphChanged, ModeChanged
+from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, GraphChanged, ModeChanged, OutputError
 from asyncpersist.graph.plan import Plan, differences
 from asyncpersist.persistence import Config
 
-__all__ = ["fetch", "fill", "refuse"]
+__all__ = ["fetch", "fill", "reason", "refuse"]
 
 
 def refuse(head: Manifest, config: Config, plan: Plan, where: str) -> None:
@@ -65,6 +65,19 @@ async def fetch(root: Root, states: Mapping[str, State]) -> dict[str, pl.DataFra
         for stream, state in states.items():
             group.start_soon(read, stream, state.key)
     return fetched
+
+
+async def reason(root: Root | None, error: BaseException) -> BaseException:
+    """Why a run failed: `Fenced` where an output could not be written because the root was taken over, else `error`."""
+    if root is not None and isinstance(error, OSError | OutputError):
+        try:
+            await root.confirm()
+        except Fenced as fenced:
+            fenced.__cause__ = error
+            return fenced
+        except AsyncPersistError:
+            return error
+    return error
 
 
 async def fill(states: Mapping[str, State], fetched: Mapping[str, pl.DataFrame]) -> None:

@@ -203,7 +203,7 @@ class Snapshots:
                 if self.deadline is not None and self._clock.monotonic() + pause > self.deadline:
                     raise
                 if self.failure is None:
-                    logger.warning("%s; the run goes on and the snapshot is tried again", exc)
+                    logger.warning("%s (The run goes on, and the snapshot is tried again.)", exc)
                 self.failure = exc
                 await anyio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -141,6 +141,9 @@ class Config:
     - `retain_snapshots`: how many snapshots are kept (10); `retain_for`: younger ones are kept as well (None).
     - `compression` of state files: `"zstd"` (default), `"lz4"` or `"uncompressed"`.
 
+    Built so far: PERSISTING and OPERATOR_PERSISTING with FULL; a changed graph or schema is refused. A valid setting
+    that asks for more raises `Unsupported` when a run starts.
+
     Raises `TypeError` or `ValueError`, which say what is allowed.
     """
 

@@ -299,10 +299,10 @@ def test_a_log_is_rewritten_a_few_times_and_large_segments_never() -> None:
             sizes.append(size)
             written += size
             while (run := plan_merges(sizes, policy=LOG)) is not None:
-                assert all(s <= 64 * 1024 * 1024 for s in sizes[run])
+                assert all(s <= 8 * 1024 * 1024 for s in sizes[run])
                 sizes[run] = [sum(sizes[run])]
                 written += sizes[run.start]
-            assert len(sizes) < 33 + sum(sizes) / 64e6
+            assert len(sizes) < 33 + sum(sizes) / 8e6
         assert sum(sizes) == 2000 * size
         assert written < 4.5 * sum(sizes)
 

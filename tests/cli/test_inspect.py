@@ -198,4 +198,4 @@ def test_the_key_of_a_state_is_that_of_its_operator() -> None:
     for stream, state in states.items():
         captured = state.capture()
         assert captured is not None
-        assert key_of(owner_and_name(stream, [])[1], captured.columns) == state.key
+        assert key_of(owner_and_name(stream, [])[1], captured.rows.columns) == state.key

@@ -91,6 +91,10 @@ class LoggedDisk(Disk):
         self.room -= len(data)
         super().write(fd, data)
 
+    def link(self, source: Path, target: Path) -> None:
+        self._note("link")
+        super().link(source, target)
+
     def truncate(self, fd: int, length: int) -> None:
         self._note("truncate")
         super().truncate(fd, length)
@@ -392,6 +396,48 @@ async def test_an_open_writer_holds_its_lock(tmp_path: Path) -> None:
             os.close(other)
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_an_output_that_another_run_writes_is_refused(tmp_path: Path, persistent: bool) -> None:
+    path = tmp_path / "out.csv"
+    async with opened(path, persistent=persistent) as writer:
+        for on_restart in ("continue", "overwrite"):
+            with pytest.raises(OutputError, match="another run is writing there"):
+                await sink(path, on_restart).check(None, persistent=persistent)
+        with pytest.raises(OutputError, match="another run is writing there"):
+            async with opened(path, sink(path).initial(), persistent=persistent):
+                pass
+        await writer.write(2, change(("w2", 1, 1)))
+        await writer.flush()
+    assert path.read_text() == HEADER + "w2,1,2,1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_of_two_runs_that_start_on_one_output_one_is_refused(tmp_path: Path, persistent: bool) -> None:
+    path = tmp_path / "out.csv"
+    together = threading.Barrier(2, timeout=10)
+
+    class MeetingDisk(Disk):
+        def create(self, path: Path) -> int:
+            if persistent:
+                together.wait()
+            return super().create(path)
+
+    async def start() -> FileWriter:
+        return await sink(path).open(
+            sink(path).initial(), persistent=persistent, exclusive=True, disk=MeetingDisk(), clock=SystemClock()
+        )
+
+    outcomes = await asyncio.gather(start(), start(), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, OutputError)]
+    assert len(refused) == 1
+    assert "another run is writing there" in str(refused[0])
+    for outcome in outcomes:
+        if isinstance(outcome, FileWriter):
+            await outcome.aclose()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("removed", [True, False])
 async def test_a_file_that_was_replaced_is_put_back(tmp_path: Path, removed: bool) -> None:
     path = tmp_path / "out.csv"
@@ -569,7 +615,7 @@ async def test_durable_first_in_the_file_then_in_the_directory(tmp_path: Path) -
     path = tmp_path / "out.csv"
     disk = LoggedDisk()
     async with opened(path, disk=disk) as writer:
-        assert disk.calls == ["create", "fsync", "rename", "fsync_directory"]
+        assert disk.calls == ["create", "fsync", "link", "unlink", "fsync_directory"]
         disk.calls.clear()
         await writer.write(2, change(("w2", 1, 1)))
         position = await writer.flush()

@@ -16,7 +16,7 @@ from asyncpersist.columnar.delta import ID
 from asyncpersist.columnar.hashing import row_ids
 
 Row = dict[str, Any]
-FileKind = Literal["jsonlines", "csv"]
+FileKind = Literal["jsonlines", "csv", "plaintext"]
 
 IDENTITY = "source.lines"
 """What a plan calls a source with `name="lines"`."""
@@ -41,7 +41,8 @@ class Line(ap.Schema):
     pair: tuple[int, str]
 
 
-_TEXTS = ["a", "b", "ä", "日本", "x y", 'say "hi"', "a,b", "two\nlines", "", "null", "NaN", "1", "\U0001f600", "z" * 3000]
+_TEXTS = ["a", "b", "ä", "日本", "x y", 'say "hi"', "a,b", "two\nlines", "", "null", "NaN", "1", "\U0001f600"]
+_LONG = "z" * 3000
 _FLOATS = [0.0, -0.0, 0.1, 0.2, 1e16, -1e16, 1.5, -7.25, 1e-300, 3.0]
 _SPECIAL = [math.nan, math.inf, -math.inf]
 _BIG = [2**63 - 1, -(2**63), 0, 2**53 + 1, 2**53, -1]
@@ -51,9 +52,11 @@ _SPANS = [timedelta(0), timedelta(microseconds=1), timedelta(days=-3, seconds=7)
 
 def random_row(rng: random.Random, kind: FileKind) -> Row:
     """Values that lie close together, so that groups meet, with the odd ones among them."""
+    if kind == "plaintext":
+        return {"data": rng.choice(["", " ", "\r", "a\rb", *(text.replace("\n", "") for text in _TEXTS)]).rstrip("\r")}
     floats = _FLOATS + (_SPECIAL if kind == "csv" else [])
     values: Row = {
-        "s": rng.choice(_TEXTS[:-1] if rng.random() < 0.97 else _TEXTS),
+        "s": rng.choice(_TEXTS) if rng.random() < 0.99 else _LONG,
         "os": rng.choice([None, *_TEXTS[:5]]),
         "i": rng.randint(-4, 4),
         "oi": rng.choice([None, 0, 1, 2, -(10**12)]),
@@ -74,13 +77,14 @@ def random_row(rng: random.Random, kind: FileKind) -> Row:
 
 
 class Inputs:
-    """A folder of files, and every row in them with the id it must have."""
+    """A folder of files, and every row in them with the id it must have. `broken`: some lines are none."""
 
-    def __init__(self, folder: Path, kind: FileKind, rng: random.Random) -> None:
+    def __init__(self, folder: Path, kind: FileKind, rng: random.Random, *, broken: bool) -> None:
         self.folder = folder
         self.kind: FileKind = kind
         self._rng = rng
-        self._rows: dict[str, list[Row]] = {}
+        self._broken = broken and kind != "plaintext"
+        self._rows: dict[str, list[Row | None]] = {}
         self._open_ended: dict[str, bool] = {}
         self._headers: dict[str, list[str]] = {}
         folder.mkdir()
@@ -93,7 +97,7 @@ class Inputs:
         found = []
         for name, rows in self._rows.items():
             ids = row_ids(IDENTITY, name.replace("%", "%25"), 0, len(rows)).to_list()
-            found += [{**row, ID: id_} for row, id_ in zip(rows, ids, strict=True)]
+            found += [{**row, ID: id_} for row, id_ in zip(rows, ids, strict=True) if row is not None]
         return found
 
     def change(self) -> None:
@@ -131,10 +135,14 @@ class Inputs:
     def _lines(self, name: str, count: int) -> bytes:
         parts = []
         for _ in range(count):
+            if self._broken and self._rng.random() < 0.1:
+                self._rows[name].append(None)
+                parts.append(self._rng.choice(["{]", "1,2", '{"s": 1}']))
+                continue
             row = random_row(self._rng, self.kind)
             self._rows[name].append(row)
             parts.append(self._record(name, row))
-            if self._rng.random() < 0.05:
+            if self._rng.random() < 0.05 and self.kind != "plaintext":
                 parts.append("")
         if not parts:
             return b""
@@ -147,6 +155,8 @@ class Inputs:
     def _record(self, name: str, row: Row) -> str:
         if self.kind == "csv":
             return ",".join(self._field(row[column]) for column in self._headers[name])
+        if self.kind == "plaintext":
+            return str(row["data"])
         fields: Mapping[str, Any] = {column: _plain_json(row[column]) for column in self._headers[name]}
         if self._rng.random() < 0.3:
             fields = {column: value for column, value in fields.items() if value is not None}

@@ -22,7 +22,7 @@ Recompute = Callable[[Sequence[Row]], list[Row]]
 
 _ORDERED = ("int", "float", "bool", "str", "naive_datetime", "utc_datetime", "duration", "pointer")
 _SUMMED = ("int", "float", "duration")
-_KEYS = ("s", "os", "i", "oi", "f", "of", "b", "ob", "d", "od", "u", "ot", "pair")
+_KEYS = ("data", "s", "os", "i", "oi", "f", "of", "b", "ob", "d", "od", "u", "ot", "pair")
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,7 @@ def grouped(made: Made, rng: random.Random, *, ids: bool = True, keys: Sequence[
     reductions: list[Reduction] = []
     arguments: dict[str, Any] = {}
     for number, kind in enumerate(rng.sample(kinds, rng.randint(1, 6))):
-        allowed = _SUMMED if kind in ("sum", "avg") else _ORDERED
-        anything = kind in ("any", "count_distinct", "tuple")
-        names = [n for n, t in columns.items() if (anything or t.kind in allowed) and not (kind in ("sum", "avg") and n in made.huge)]
+        names = [name for name, dtype in columns.items() if _takes(kind, dtype.kind, huge=name in made.huge)]
         if not names or (not ids and kind in ("argmin", "argmax", "tuple")):
             continue
         name = rng.choice(names)
@@ -149,6 +147,12 @@ def grouped(made: Made, rng: random.Random, *, ids: bool = True, keys: Sequence[
     return Made(table, lambda source: _grouped(keys, reductions, made.rows(source), table), frozenset(huge))
 
 
+def _takes(kind: str, dtype: str, *, huge: bool) -> bool:
+    if kind in ("sum", "avg"):
+        return dtype in _SUMMED and not huge
+    return kind in ("any", "count_distinct", "tuple") or dtype in _ORDERED
+
+
 def _grouped(keys: Sequence[str], reductions: Sequence[Reduction], rows: Sequence[Row], table: ap.Table) -> list[Row]:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
@@ -163,7 +167,7 @@ def _grouped(keys: Sequence[str], reductions: Sequence[Reduction], rows: Sequenc
 
 def _reduced(reduction: Reduction, rows: Sequence[Row]) -> Any:
     if reduction.kind == "avg" and reduction.dtype is not None and reduction.dtype.kind == "duration":
-        present = [row[reduction.input] for row in rows if row[reduction.input] is not None]
+        present = [row[str(reduction.input)] for row in rows if row[str(reduction.input)] is not None]
         return sum(present, timedelta(0)) // len(present) if present else None
     return reduced(reduction, rows)
 
@@ -234,5 +238,3 @@ def sizes(made: Made) -> Made:
     return _map(made, made.table.select(n=ap.this.total, big=ap.this.total > 2), lambda row: {
         "n": row["total"], "big": row["total"] > 2,
     })  # fmt: skip
-
-

@@ -301,3 +301,12 @@ async def test_two_outputs_on_one_path(place: Place) -> None:
 async def test_an_output_that_would_be_read_as_input(place: Place, output: str) -> None:
     place.output = place.path / output
     await refused(place, errors.GraphError, place.output, "write it somewhere else")
+
+
+async def test_a_state_directory_that_would_be_read_as_input(place: Place) -> None:
+    place.state = place.folder / "deep" / "state"
+    await refused(place, errors.StateError, place.state, "name another directory")
+    place.folder = place.folder / "*.jsonl"
+    await place.count()
+    await place.count()
+    assert final_rows(place.output, keys=1) == {("x", "2"), ("y", "1")}

@@ -28,19 +28,28 @@ EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "24"))
 class Job:
     """One random graph over one folder, defined anew for every run."""
 
-    def __init__(self, folder: Path, kind: FileKind, seed: int) -> None:
+    def __init__(self, folder: Path, kind: FileKind, seed: int, *, broken: bool) -> None:
         self._folder = folder
         self._kind: FileKind = kind
         self._seed = seed
+        self._broken = broken
 
     def define(self, outputs: Path, *, chunk: int) -> tuple[ap.Graph, dict[Path, Made]]:
         rng = random.Random(self._seed)
         outputs.mkdir(exist_ok=True)
         with ap.Graph() as graph:
-            lines = ap.io.fs.read(self._folder, self._kind, schema=Line, mode="static", name="lines")
+            lines = ap.io.fs.read(
+                self._folder,
+                self._kind,
+                schema=None if self._kind == "plaintext" else Line,
+                mode="static",
+                name="lines",
+                on_error="skip" if self._broken else "raise",
+            )
             source = Made(lines, list)
+            shapes = [_groups, _groups, _words] if self._kind == "plaintext" else _SHAPES
             written: dict[Path, Made] = {}
-            for number, make in enumerate(rng.sample(_SHAPES, rng.randint(1, 3))):
+            for number, make in enumerate(rng.sample(shapes, rng.randint(1, 3))):
                 made = make(source, rng)
                 suffix = rng.choice(["csv", "jsonl"])
                 path = outputs / f"{number}-{make.__name__}.{suffix}"
@@ -92,6 +101,10 @@ def _groups_of_a_concat(source: Made, rng: random.Random) -> Made:
     return tables.grouped(both, rng, ids=False) if rng.random() < 0.7 else both
 
 
+def _words(source: Made, rng: random.Random) -> Made:
+    return tables.grouped(tables.grouped(source, rng, keys=["data"]), rng, keys=["total"])
+
+
 def _expressions(source: Made, rng: random.Random) -> Made:
     return tables.around(source)
 
@@ -110,7 +123,9 @@ _SHAPES: list[Callable[[Made, random.Random], Made]] = [
 ]
 
 
-async def _run(graph: ap.Graph, config: ap.persistence.Config | None, rng: random.Random, *, cut: str) -> ap.Statistics | None:
+async def _run(
+    graph: ap.Graph, config: ap.persistence.Config | None, rng: random.Random, *, cut: str
+) -> ap.Statistics | None:
     """Runs to the end, or stops it or cancels it after some rows."""
     runtime = ap.Runtime(graph, persistence_config=config)
     rows = rng.randint(0, 60)
@@ -155,9 +170,10 @@ def test_a_job_ends_in_what_its_files_say(seed: int, tmp_path: Path) -> None:
 
 async def _job(seed: int, folder: Path) -> None:
     rng = random.Random(seed)
-    kind: FileKind = rng.choice(["csv", "jsonlines"])
-    inputs = Inputs(folder / "in", kind, rng)
-    job = Job(folder / "in", kind, rng.randrange(1 << 32))
+    kind: FileKind = rng.choice(["csv", "csv", "jsonlines", "jsonlines", "plaintext"])
+    broken = rng.random() < 0.3
+    inputs = Inputs(folder / "in", kind, rng, broken=broken)
+    job = Job(folder / "in", kind, rng.randrange(1 << 32), broken=broken)
     modes = ap.PersistenceMode
     mode = rng.choice([modes.PERSISTING, modes.OPERATOR_PERSISTING])
     outputs, state = folder / "out", folder / "state of ünits"

@@ -148,7 +148,8 @@ class Saved:
         for name, state in operator.states().items():
             increment = state.capture()
             if increment is not None:
-                self.increments.setdefault(name, []).append(increment)
+                before = [] if increment.complete else self.increments.get(name, [])
+                self.increments[name] = [*before, increment.rows]
 
     def restore(self, operator: GroupBy) -> None:
         # In the order of names, which is not that in which the operator gives them.

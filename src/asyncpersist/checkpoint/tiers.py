@@ -34,8 +34,8 @@ class Policy:
 STATE = Policy()
 """For increments, of which later ones supersede rows of earlier ones."""
 
-LOG = Policy(waste=None, seal=64 * 1024 * 1024)
-"""For logs, of which nothing is superseded."""
+LOG = Policy(waste=None, seal=8 * 1024 * 1024)
+"""For logs, of which nothing is superseded: large ones stay as they are, so that a merge is small."""
 
 
 def plan_merges(sizes: Sequence[int], *, policy: Policy = STATE, merged: int | None = None) -> slice | None:

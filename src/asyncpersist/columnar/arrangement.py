@@ -25,6 +25,8 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 _MIN_GARBAGE = 1024
+_MUCH = 0.5
+"""The share of live slots beyond which an increment is made complete."""
 
 
 class Arrangement:
@@ -114,18 +116,26 @@ class Arrangement:
         self._touched.items[slots] = True
         self._any_touched = True
 
-    def take_touched(self) -> Slots:
-        """The slots of the next increment, ascending; from now on they count as given out. Dead ones are tombstones."""
+    def take_touched(self) -> tuple[Slots, bool]:
+        """The slots of the next increment, ascending, and whether they are all there are: from now on given out.
+
+        Dead ones are tombstones. Where much was touched, writing all of it at once costs less than merging it later:
+        then these are all the live ones.
+        """
         if not self._any_touched:
-            return np.empty(0, np.int64)
+            return np.empty(0, np.int64), False
         slots = np.flatnonzero(self._touched.items[: len(self.rows)])
         self._touched.items[slots] = False
         self._any_touched = False
         self._patience = 0
+        if len(slots) > _MUCH * self._live:
+            lives = self._weights.items[: len(self.rows)] > 0
+            self._saved.items[: len(self.rows)] = lives
+            return np.flatnonzero(lives), True
         live = self._weights.items[slots] > 0
         due = live | self._saved.items[slots]
         self._saved.items[slots] = live
-        return slots if due.all() else slots[due]
+        return slots if due.all() else slots[due], False
 
     def load(self, keys: pl.DataFrame, weights: Weights) -> Slots:
         """Fills in live keys that are not there yet, as given out already; their slots."""

@@ -1,17 +1,26 @@
 """What a piece of operator state promises to whoever snapshots it.
 
 A state is a table under a key. It is written as increments: frames that hold, for every key touched since the increment
-before, the whole row as it is now, or a tombstone (a row whose `WEIGHT` is 0). Applied in order, the last row
-under a key wins. Files never hold slots or anything else that only memory knows.
+before, the whole row as it is now, or a tombstone (a row whose `WEIGHT` is 0). Applied in order, the last row under a
+key wins. A complete increment needs none before it. Files never hold slots or anything else that only memory knows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import polars as pl
 
-__all__ = ["State"]
+__all__ = ["Increment", "State"]
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What a state gives at a capture. `complete`: it is every live row, and what was captured before is obsolete."""
+
+    rows: pl.DataFrame
+    complete: bool = False
 
 
 class State(Protocol):
@@ -22,7 +31,7 @@ class State(Protocol):
         """The columns that make up the key, as they are named in the increments."""
         ...
 
-    def capture(self) -> pl.DataFrame | None:
+    def capture(self) -> Increment | None:
         """The increment since the last capture, None if nothing was touched.
 
         Gathers and returns; sorts, encodes and writes nothing. The increment is the caller's: one whose snapshot was

@@ -29,6 +29,9 @@ OnRestart = Literal["continue", "overwrite"]
 _BUFFERED = 1 << 20
 _ATTEMPTS = 3
 
+_STARTING = threading.Lock()
+"""Of two runs of this process that start on one output at once, the second finds the first one's file."""
+
 
 class FileSink(Sink):
     """Writes the changes of a table with `columns` to the file at `path`, each with its `time` and `diff`.
@@ -81,11 +84,17 @@ class FileSink(Sink):
         """See `Sink.open`. Raises `OutputError` if the file is no longer what `check` saw, and `OSError`."""
 
         def work() -> OutputFile:
-            if self._starts_anew(persistent):
+            if not persistent:
+                with _STARTING:
+                    examine(self._path, None, anew=True)
+                    return OutputFile.create(self._path, disk, clock)
+            if self._on_restart == "overwrite":
                 return OutputFile.create(self._path, disk, clock)
             return OutputFile.resume(self._path, _mark(position), exclusive=exclusive, disk=disk, clock=clock)
 
-        return FileWriter(await asyncio.to_thread(work), self._format, self._columns)
+        writer = FileWriter(await asyncio.to_thread(work), self._format, self._columns)
+        writer.moved = position is not None and position["length"] > 0 and self._starts_anew(persistent)
+        return writer
 
     def _starts_anew(self, persistent: bool) -> bool:
         return not persistent or self._on_restart == "overwrite"

@@ -45,7 +45,8 @@ START = Mark(0, hashlib.sha256(b"").hexdigest())
 def examine(path: Path, mark: Mark | None, *, anew: bool) -> None:
     """Raises `OutputError` if a run cannot write to `path`; changes nothing.
 
-    `anew`: whatever is there will be replaced. Otherwise it must go on at `mark`, or be absent or empty if None.
+    `anew`: whatever is there will be replaced. Otherwise it must go on at `mark`, or be absent or empty if None. Who
+    never wrote there (`mark` is None) is refused while another run writes there: neither would know of the other.
     """
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no directory {path.parent}. Make it first.")
@@ -62,11 +63,12 @@ def examine(path: Path, mark: Mark | None, *, anew: bool) -> None:
         raise OutputError(f"{path} is {what}. Give the output another path.")
     if not os.access(path, os.R_OK | os.W_OK):
         raise OutputError(f"{path} cannot be read and written. Change its permissions.")
-    if anew:
-        return
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _verify(path, fd, mark)
+        if mark is None and _is_held(fd):
+            raise _contested(path)
+        if not anew:
+            _verify(path, fd, mark)
     finally:
         os.close(fd)
 
@@ -87,9 +89,9 @@ class OutputFile:
         self._doubtful = False
 
     @staticmethod
-    def create(path: Path, disk: Disk, clock: Clock) -> OutputFile:
-        """A new, empty file in the place of whatever is at `path`."""
-        fd = _put_in_place(path, None, 0, disk, clock)
+    def create(path: Path, disk: Disk, clock: Clock, *, replacing: bool = True) -> OutputFile:
+        """A new, empty file in the place of what is at `path`. Not `replacing`: if a file is there, `OutputError`."""
+        fd = _put_in_place(path, None, 0, disk, clock, replacing=replacing)
         _remove_leftovers(path, disk)
         return OutputFile(path, fd, 0, disk, clock)
 
@@ -106,8 +108,10 @@ class OutputFile:
         except FileNotFoundError:
             if mark is not None and length:
                 raise OutputChanged(_missing(path, mark)) from None
-            return OutputFile.create(path, disk, clock)
+            return OutputFile.create(path, disk, clock, replacing=False)
         try:
+            if exclusive and not length and _is_held(fd):
+                raise _contested(path)
             locked = _lock(fd)
             _verify(path, fd, mark)
             if exclusive and locked and _is_at(path, fd):
@@ -172,7 +176,9 @@ class OutputFile:
         self._disk.close(self._fd)
 
 
-def _put_in_place(path: Path, source: int | None, length: int, disk: Disk, clock: Clock) -> int:
+def _put_in_place(
+    path: Path, source: int | None, length: int, disk: Disk, clock: Clock, *, replacing: bool = True
+) -> int:
     """A new file with the first `length` bytes of `source`, durable, locked, at `path`: its descriptor, at the end."""
     temporary = path.with_name(f"{_prefix(path)}{clock.token()}.tmp")
     fd = disk.create(temporary)
@@ -188,7 +194,10 @@ def _put_in_place(path: Path, source: int | None, length: int, disk: Disk, clock
             copied += len(data)
         disk.fsync(fd)
         _lock(fd)
-        disk.rename(temporary, path)
+        if replacing:
+            disk.rename(temporary, path)
+        else:
+            _link(temporary, path, disk)
         disk.fsync_directory(path.parent)
     except BaseException:
         disk.close(fd)
@@ -196,6 +205,15 @@ def _put_in_place(path: Path, source: int | None, length: int, disk: Disk, clock
             disk.unlink(temporary)
         raise
     return fd
+
+
+def _link(temporary: Path, path: Path, disk: Disk) -> None:
+    """As a rename, but only if there is nothing at `path`."""
+    try:
+        disk.link(temporary, path)
+    except FileExistsError:
+        raise _contested(path) from None
+    disk.unlink(temporary)
 
 
 def _remove_leftovers(path: Path, disk: Disk) -> None:
@@ -220,6 +238,24 @@ def _lock(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_held(fd: int) -> bool:
+    """Whether another run has the file open and locked, as far as the file system knows."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _contested(path: Path) -> OutputError:
+    return OutputError(
+        f"{path}: another run is writing there. Give each run an output of its own, or end the other run."
+    )
 
 
 def _is_at(path: Path, fd: int) -> bool:

@@ -26,6 +26,9 @@ class SinkWriter(ABC):
     guard: Callable[[], Awaitable[None]] | None = None
     """Set by a run that can be deposed: raises `Fenced` if it was. `flush` awaits it before putting an output back."""
 
+    moved: bool = False
+    """Whether opening it left it elsewhere than at the position it was opened at: then that is to be committed."""
+
     @abstractmethod
     async def write(self, epoch: int, delta: Delta) -> None:
         """Takes one epoch's change: consolidated, non-empty, epochs only growing.

@@ -30,7 +30,7 @@ from asyncpersist.runtime.intake import Intake
 from asyncpersist.runtime.launch import Launch
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
-from asyncpersist.runtime.snapshots import Capture, Increment, Snapshots
+from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
 from asyncpersist.runtime.source_log import SourceLog
 from asyncpersist.runtime.statistics import Statistics
 
@@ -153,6 +153,7 @@ class Engine:
         if launched.head is not None:
             self._recovered = launched.head.epoch or None
             self._rows_before = int(launched.head.progress.get("rows", 0))
+        self._dirty = any(outlet.moved for outlet in self._outlets.values())
         self._epochs = EpochClock(self._clock, self._recovered or 0)
         self._started_in = self._clock.monotonic() - self._began
         self.started.set_result(None)
@@ -276,15 +277,15 @@ class Engine:
         self._answering = []
 
     async def _capture(self) -> Capture:
-        def gather() -> list[Increment]:
-            frames = ((stream, state.key, state.capture()) for stream, state in self._states.items())
-            return [Increment(stream, key, frame) for stream, key, frame in frames if frame is not None]
+        def gather() -> list[StateSegment]:
+            captured = ((stream, state.key, state.capture()) for stream, state in self._states.items())
+            return [StateSegment(stream, key, rows) for stream, key, rows in captured if rows is not None]
 
         self._dirty = False
         return Capture(
             epoch=self._epochs.last,
-            increments=await anyio.to_thread.run_sync(gather),
-            segments={log.stream: log.cut() for log in self._logs.values()},
+            states=await anyio.to_thread.run_sync(gather),
+            logs={log.stream: log.cut() for log in self._logs.values()},
             positions={identity: outlet.barrier() for identity, outlet in self._outlets.items()},
             progress={"rows": self._rows_before + self._rows},
         )

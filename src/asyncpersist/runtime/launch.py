@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
-from asyncpersist.errors import GraphError, OutputError
+from asyncpersist.errors import GraphError, OutputError, StateError
 from asyncpersist.graph.plan import Plan
 from asyncpersist.io.source import SourceReader
 from asyncpersist.objectstore.contract import ObjectStore
@@ -27,6 +28,8 @@ from asyncpersist.runtime.snapshots import Snapshots
 
 __all__ = ["Launch", "Launched"]
 
+_STATE_FILES = ("asyncpersist.json", "manifests/1.json", "objects/1.arrow")
+"""What lies in a state directory, by example."""
 _OUTLET_BYTES = 64 << 20
 """Bound on stepped but unwritten output, per sink."""
 
@@ -60,6 +63,7 @@ class Launch:
         Raises what recovery raises. Nothing is changed on any disk unless everything could be claimed.
         """
         await self._refuse_shared_outputs()
+        await self._refuse_state_as_input()
         if self.config is None:
             await self._check(None)
             outlets = await self._open_sinks(None, None, closing)
@@ -127,8 +131,21 @@ class Launch:
             for vertex, source in self.plan.sources:
                 if await source.source.reads(node.sink.identity):
                     raise GraphError(
-                        f"the output {node.sink.identity} is a file that {vertex.description} reads, so that the next run "
-                        "would take it for input; write it somewhere else"
+                        f"the output {node.sink.identity} is a file that {vertex.description} reads, so that the "
+                        "next run would take it for input; write it somewhere else"
+                    )
+
+    async def _refuse_state_as_input(self) -> None:
+        directory = None if self.config is None else self.config.backend.fs_path
+        if directory is None:
+            return
+        root = await anyio.to_thread.run_sync(os.path.realpath, directory)
+        for vertex, source in self.plan.sources:
+            for name in _STATE_FILES:
+                if await source.source.reads(os.path.join(root, name)):
+                    raise StateError(
+                        f"the state directory {root} lies within what {vertex.description} reads, so that state would "
+                        "be taken for input; name another directory for the state"
                     )
 
     async def _check(self, head: Manifest | None) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import polars as pl
 
 from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.columnar.state import Increment
 from asyncpersist.io.source import Offsets
 
 __all__ = ["OffsetTable"]
@@ -31,13 +32,14 @@ class OffsetTable:
         """Where the source continues."""
         return {partition: offset for partition, offset in self._offsets.items() if offset is not None}
 
-    def capture(self) -> pl.DataFrame | None:
+    def capture(self) -> Increment | None:
         if not self._touched:
             return None
         touched = list(self._touched)
         self._touched = {}
         offsets = [self._offsets[partition] for partition in touched]
-        return pl.DataFrame(
+        self._offsets = dict(self.current())
+        rows = pl.DataFrame(
             {
                 "partition": touched,
                 "offset": [msgspec.json.encode(offset).decode() for offset in offsets],
@@ -45,6 +47,7 @@ class OffsetTable:
             },
             schema={"partition": pl.String, "offset": pl.String, WEIGHT: pl.Int64},
         )
+        return Increment(rows, complete=set(touched) >= set(self._offsets))
 
     def load(self, frame: pl.DataFrame) -> None:
         self._offsets = {

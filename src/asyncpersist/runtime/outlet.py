@@ -36,6 +36,11 @@ class Outlet:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
 
+    @property
+    def moved(self) -> bool:
+        """See `SinkWriter.moved`."""
+        return self._writer.moved
+
     async def put(self, epoch: int, delta: Delta) -> None:
         """Queues one epoch's change, once there is room for it."""
         size = int(delta.rows.estimated_size()) + 8 * delta.height

@@ -22,10 +22,11 @@ from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
 from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.delta import Delta
+from asyncpersist.columnar.state import Increment
 from asyncpersist.errors import StoreUnavailable
 from asyncpersist.io.sink import Position
 
-__all__ = ["Capture", "Increment", "LogSegment", "Snapshots"]
+__all__ = ["Capture", "LogSegment", "Snapshots", "StateSegment"]
 
 logger = logging.getLogger("asyncpersist")
 
@@ -36,19 +37,19 @@ _LONGEST_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Increment:
+class StateSegment:
     """What one piece of state adds to a snapshot; the last row under `key` wins."""
 
     stream: str
     key: tuple[str, ...]
-    frame: pl.DataFrame
+    increment: Increment
 
     def encode(self, compression: codec.Compression) -> bytes:
-        return codec.encode(self.frame, key=self.key, compression=compression)
+        return codec.encode(self.increment.rows, key=self.key, compression=compression)
 
     @property
     def rows(self) -> int:
-        return self.frame.height
+        return self.increment.rows.height
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,11 @@ class LogSegment:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One barrier: all that a snapshot taken there consists of. `segments`: by stream, log objects being written."""
+    """One barrier: all that a snapshot taken there consists of. `logs`: by stream, the segments being written."""
 
     epoch: int
-    increments: Sequence[Increment]
-    segments: Mapping[str, Sequence[asyncio.Future[ObjectRef]]]
+    states: Sequence[StateSegment]
+    logs: Mapping[str, Sequence[asyncio.Future[ObjectRef]]]
     positions: Mapping[str, asyncio.Future[Position]]
     progress: Mapping[str, Any]
 
@@ -116,18 +117,20 @@ class Snapshots:
         """
         added: dict[str, list[ObjectRef]] = {}
 
-        async def put(increment: Increment) -> None:
-            added[increment.stream] = [await self.put(increment, capture.epoch)]
+        async def put(segment: StateSegment) -> None:
+            added[segment.stream] = [await self.put(segment, capture.epoch)]
 
         async with anyio.create_task_group() as group:
-            for increment in capture.increments:
-                group.start_soon(put, increment)
-            for stream, segments in capture.segments.items():
+            for segment in capture.states:
+                group.start_soon(put, segment)
+            for stream, segments in capture.logs.items():
                 added[stream] = [await segment for segment in segments]
-        keys = {increment.stream: increment.key for increment in capture.increments}
+        keys = {segment.stream: segment.key for segment in capture.states}
+        complete = {segment.stream for segment in capture.states if segment.increment.complete}
         streams = dict(self._streams)
         for stream, refs in added.items():
-            streams[stream] = await self._merged([*streams.get(stream, ()), *refs], stream, keys.get(stream))
+            before = [] if stream in complete else streams.get(stream, [])
+            streams[stream] = await self._merged([*before, *refs], stream, keys.get(stream))
         positions = {identity: dict(await answer) for identity, answer in capture.positions.items()}
 
         async def commit() -> Manifest:
@@ -150,7 +153,7 @@ class Snapshots:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
         return manifest
 
-    async def put(self, part: Increment | LogSegment, epoch: int) -> ObjectRef:
+    async def put(self, part: StateSegment | LogSegment, epoch: int) -> ObjectRef:
         """Encodes and writes one object of the snapshot after the head, of state as it was at `epoch`.
 
         It counts for nothing until a `write` names it. Raises `StoreUnavailable` as `write` does.

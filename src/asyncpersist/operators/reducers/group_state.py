@@ -9,6 +9,7 @@ import polars as pl
 
 from asyncpersist.columnar.arrangement import Arrangement
 from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.columnar.state import Increment
 from asyncpersist.operators.reducers.accumulator import Accumulator
 
 __all__ = ["GroupState"]
@@ -32,15 +33,15 @@ class GroupState:
     def key(self) -> tuple[str, ...]:
         return self._keys
 
-    def capture(self) -> pl.DataFrame | None:
-        slots = self._groups.take_touched()
-        if not len(slots):
+    def capture(self) -> Increment | None:
+        slots, complete = self._groups.take_touched()
+        if not (len(slots) or complete):
             return None
         columns = self._groups.rows.gather(slots).select(self._keys).get_columns()
         for accumulator in self._accumulators:
             columns.extend(accumulator.save(slots))
         columns.append(pl.Series(WEIGHT, self._groups.weights[slots]))
-        return pl.DataFrame(columns)
+        return Increment(pl.DataFrame(columns), complete)
 
     def load(self, frame: pl.DataFrame) -> None:
         if not frame.height:

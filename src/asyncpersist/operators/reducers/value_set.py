@@ -12,6 +12,7 @@ import polars as pl
 from asyncpersist.columnar.arrangement import Arrangement
 from asyncpersist.columnar.delta import ID, WEIGHT
 from asyncpersist.columnar.index import Index
+from asyncpersist.columnar.state import Increment
 from asyncpersist.operators.reducers.accumulator import Slots
 from asyncpersist.operators.reducers.batch import Batch
 
@@ -100,14 +101,14 @@ class ValueSet:
         live = weights > 0
         return self._values.rows.gather(places[live]).with_columns(pl.Series(WEIGHT, weights[live]))
 
-    def capture(self) -> pl.DataFrame | None:
-        slots = self._values.take_touched()
-        if not len(slots):
+    def capture(self) -> Increment | None:
+        slots, complete = self._values.take_touched()
+        if not (len(slots) or complete):
             return None
         rows = self._values.rows.gather(slots)
         keys = self._groups.rows.gather(rows[GROUP].to_numpy()).select(self._saved_keys)
         weights = pl.Series(WEIGHT, self._values.weights[slots])
-        return pl.DataFrame([*keys.get_columns(), *rows.drop(GROUP).get_columns(), weights])
+        return Increment(pl.DataFrame([*keys.get_columns(), *rows.drop(GROUP).get_columns(), weights]), complete)
 
     def load(self, frame: pl.DataFrame) -> None:
         # The slots of the groups may not be known yet.

@@ -42,8 +42,12 @@ def encode(frame: pl.DataFrame, *, key: Sequence[str] | None, compression: Compr
         frame = _by_hash(frame, key)
     buffer = io.BytesIO(_NAME + bytes([_VERSION]))
     buffer.seek(0, io.SEEK_END)
-    # Strings lie end to end in the oldest layout, which compresses best: a quarter below that of views.
-    frame.rechunk().write_ipc(buffer, compression=compression, compat_level=pl.CompatLevel.oldest())
+    if key is None:
+        # A log is hardly ever read: as it lies in memory, which takes a quarter less time and a tenth more room.
+        frame.write_ipc(buffer, compression=compression, compat_level=pl.CompatLevel.newest())
+    else:
+        # Strings lie end to end in the oldest layout, which compresses best: a quarter below that of views.
+        frame.rechunk().write_ipc(buffer, compression=compression, compat_level=pl.CompatLevel.oldest())
     return buffer.getvalue()
 
 

@@ -52,7 +52,7 @@ def expected_rows(path: Path, columns: Columns, rows: Iterable[Mapping[str, Any]
 
 
 def _changes(path: Path, names: list[str]) -> Iterable[tuple[tuple[str, ...], int, int]]:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode()
     assert text == "" or text.endswith("\n"), f"{path} ends in a torn line"
     if path.suffix == ".jsonl":
         for line in text.split("\n")[:-1]:

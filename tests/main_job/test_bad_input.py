@@ -16,7 +16,7 @@ import pytest
 import asyncpersist as ap
 from asyncpersist import errors
 from asyncpersist.testing.disks import FullDisk
-from tests.main_job.job import Line, config, count
+from tests.main_job.job import Line, config, count, define
 from tests.main_job.stream import final_rows, word_counts
 
 
@@ -310,3 +310,14 @@ async def test_a_state_directory_that_would_be_read_as_input(place: Place) -> No
     await place.count()
     await place.count()
     assert final_rows(place.output, keys=1) == {("x", "2"), ("y", "1")}
+
+
+async def test_the_working_directory_may_change_during_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.path)
+    for number in range(20):
+        place.write(f"{number}.jsonl", "x")
+    relative = define(Path("in"), Path("out.csv"), chunk=1)
+    async with ap.Runtime(relative, persistence_config=config(Path("state"))) as runtime:
+        monkeypatch.chdir("/")
+        await runtime.wait()
+    assert final_rows(place.output, keys=1) == word_counts(place.folder)

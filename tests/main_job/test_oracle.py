@@ -22,7 +22,7 @@ from tests.main_job.oracle_input import FileKind, Inputs, Line
 from tests.main_job.oracle_output import expected_rows, final_rows
 from tests.main_job.oracle_tables import Made
 
-EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "24"))
+EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "60"))
 
 
 class Job:
@@ -131,16 +131,17 @@ async def _run(
     rows = rng.randint(0, 60)
     if cut == "cancel":
         task = asyncio.create_task(_entered(runtime))
-        for _ in range(rng.choice([0, 1, 5, 20, 100, 1000])):
-            await asyncio.sleep(0)
-        task.cancel()
+        for _ in range(rng.choice([1, 2])):  # the second one is for the last snapshot
+            for _ in range(rng.choice([0, 1, 5, 20, 100, 1000])):
+                await asyncio.sleep(0)
+            task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         return None
     async with runtime:
         if cut == "stop":
             while runtime.ready and runtime.statistics().rows_read < rows:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)  # with 0 this loop would keep the interpreter from the run's threads
         else:
             await runtime.wait()
     return runtime.statistics()
@@ -187,7 +188,7 @@ async def _job(seed: int, folder: Path) -> None:
 
     for _ in range(rng.randint(0, 4)):
         graph, _ = job.define(outputs, chunk=rng.choice([1, 1500, 1500, 6000, 20_000]))
-        await _run(graph, settings(), rng, cut=rng.choice(["end", "stop", "stop", "cancel"]))
+        await _run(graph, settings(), rng, cut=rng.choice(["end", "stop", "stop", "cancel", "cancel"]))
         if rng.random() < 0.6:
             inputs.change()
     graph, written = job.define(outputs, chunk=rng.choice([1500, 6000, 20_000]))

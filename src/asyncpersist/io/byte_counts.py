@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["count_byte", "has_empty_line", "has_lone_return"]
 
 
-def count_byte(data: bytes, byte: bytes) -> int:
+def count_byte(data: bytes | memoryview, byte: bytes) -> int:
     """How often the one byte occurs."""
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == byte[0]))
 

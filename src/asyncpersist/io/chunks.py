@@ -187,13 +187,33 @@ class _OpenFile:
             at_end = len(block) < size
         else:
             wanted = min(size, self._limit - self._position)
-            block = self._file.read(wanted)
-            if len(block) < wanted:
-                raise changed(self._found.path, "it was truncated while it was read")
             at_end = self._position + wanted == self._limit
+            block = self._read_at(self._position - len(self._buffer), len(self._buffer) + wanted)
+            self._position += wanted
+            self._buffer = block
+            return at_end
         self._position += len(block)
         self._buffer = self._buffer + block if self._buffer else block
         return at_end
+
+    def _read_at(self, start: int, length: int) -> bytes:
+        """Bytes of a file that is not compressed, read again where they were read before.
+
+        A copy made by the system lets other threads go on; one of `bytes` holds them up for milliseconds.
+        """
+        self._file.seek(start)
+        data = self._file.read(length)
+        if len(data) < length:
+            raise changed(self._found.path, "it was truncated while it was read")
+        return data
+
+    def _first(self, length: int) -> bytes:
+        """The first bytes of the buffer."""
+        if length == len(self._buffer) or self._file.compressed or length < _LEAST:
+            return self._buffer[:length]
+        data = self._read_at(self._offset, length)
+        self._file.seek(self._position)
+        return data
 
     def _grew_within_a_record(self) -> bool:
         """At the end: whether the last record is being written just now. Then more is read, until it is
@@ -224,7 +244,7 @@ class _OpenFile:
         return pieces
 
     def _piece(self, length: int, *, done: bool) -> Piece:
-        data, line, rows = self._buffer[:length], self._line, self._rows
+        data, line, rows = self._first(length), self._line, self._rows
         self._consume(length)
         self._rows = None
         return Piece(self._found.partition, self._found.path, data, self._head.layout, line, self._after(done), rows)
@@ -243,9 +263,9 @@ class _OpenFile:
         )
 
     def _consume(self, length: int) -> None:
-        consumed = self._buffer if length == len(self._buffer) else self._buffer[:length]
+        consumed = memoryview(self._buffer)[:length]
         self._line += count_byte(consumed, b"\n")
-        self._tail = (self._tail + consumed[-TAIL:])[-TAIL:]
+        self._tail = (self._tail + bytes(consumed[-TAIL:]))[-TAIL:]
         self._offset += length
         self._buffer = self._buffer[length:]
 

@@ -211,8 +211,11 @@ def _link(temporary: Path, path: Path, disk: Disk) -> None:
     """As a rename, but only if there is nothing at `path`."""
     try:
         disk.link(temporary, path)
-    except FileExistsError:
-        raise _contested(path) from None
+    except (FileExistsError, FileNotFoundError):
+        # Not found is the temporary file: whoever was first has removed it as a leftover.
+        if os.path.lexists(path):
+            raise _contested(path) from None
+        raise
     disk.unlink(temporary)
 
 

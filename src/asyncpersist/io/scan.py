@@ -29,7 +29,7 @@ class FoundFile:
 
     `partition` is its path relative to the directory that was named (for a glob, the directory before the
     first wildcard; for a file, the one it lies in), so it stays when the whole input moves. It is valid
-    Unicode: "%" and bytes that are not UTF-8 are written as "%" and two hexadecimal digits. `path` opens it.
+    Unicode: "%" and bytes that are not UTF-8 are written as "%" and two hexadecimal digits. `path` is absolute.
     """
 
     partition: str
@@ -49,7 +49,8 @@ def scan(path: str) -> list[FoundFile]:
             raise
         raise InputError(f"cannot list the input {path!r}: {exc.strerror or exc}") from exc
     found.sort(key=lambda pair: os.fsencode(pair[0]))
-    return [FoundFile(_printable(relative), full) for relative, full in found]
+    here = os.getcwd()
+    return [FoundFile(_printable(relative), os.path.join(here, full)) for relative, full in found]
 
 
 def covers(path: str, file: str) -> bool:

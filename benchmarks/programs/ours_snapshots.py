@@ -41,6 +41,9 @@ class Channel(Source, SourceReader):
         self.given += rows.height
         return Batch(Delta(rows), {"channel": self.given}, rows.estimated_size())
 
+    async def aclose(self) -> None:
+        pass
+
 
 async def stepped(runtime: ap.Runtime, rows: int) -> None:
     """Returns once so many rows went through the dataflow."""

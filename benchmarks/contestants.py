@@ -81,7 +81,7 @@ def size_on_disk(directory: Path) -> int:
 
 
 def sample(contestant: Contestant, workload: Workload, cache: Path, *, lag: bool = False) -> dict[str, Any]:
-    """One run on fresh directories, its output verified, and for one that persists a restart after the end.
+    """One run on fresh directories, its output verified, and for one that persists on all rows a restart after the end.
 
     Raises `ProgramFailed`, `WrongResult`.
     """
@@ -106,6 +106,7 @@ def sample(contestant: Contestant, workload: Workload, cache: Path, *, lag: bool
         figures["output_bytes"] = output.stat().st_size
         if contestant.persists:
             figures["state_bytes"] = size_on_disk(state)
+        if contestant.persists and contestant.share == 1.0:
             again = run_program(
                 contestant.program, {**job, "lag": False}, peer=contestant.peer, threads=contestant.threads
             )

@@ -17,10 +17,21 @@ from typing import Literal
 
 import polars as pl
 
+from asyncpersist.columnar.consolidate import promises_fewer
 from asyncpersist.columnar.delta import WEIGHT
 from asyncpersist.columnar.hashing import hash_columns
 
-__all__ = ["EPOCH", "Compression", "decode", "encode", "latest_rows", "merge_log", "merge_state"]
+__all__ = [
+    "EPOCH",
+    "Compression",
+    "compact_log",
+    "compact_log_if_smaller",
+    "decode",
+    "encode",
+    "latest_rows",
+    "merge_log",
+    "merge_state",
+]
 
 EPOCH = "__epoch"
 """The reserved column of a log that says in which epoch a row was stepped (Int64)."""
@@ -32,6 +43,7 @@ _NAME = b"APSTATE"
 _VERSION = 1
 _END = b"ARROW1"
 _BATCH_ROWS = 1 << 17
+_SAMPLE_ROWS = 8192
 
 
 def encode(frame: pl.DataFrame, *, key: Sequence[str] | None, compression: Compression = "zstd") -> bytes:
@@ -102,12 +114,23 @@ def merge_log(parts: Sequence[bytes], *, consolidate: bool, compression: Compres
     content counts. Raises `ValueError`.
     """
     rows = _concatenated([decode(part) for part in parts])
-    if consolidate and rows.height:
-        columns = [name for name in rows.columns if name not in (EPOCH, WEIGHT)]
-        merged = rows.group_by(columns).agg(pl.col(WEIGHT).sum()).filter(pl.col(WEIGHT) != 0)
-        last = pl.lit(rows[EPOCH].max(), dtype=pl.Int64).alias(EPOCH)
-        rows = merged.with_columns(last).select(rows.columns)
-    return encode(rows, key=None, compression=compression)
+    return encode(compact_log(rows) if consolidate else rows, key=None, compression=compression)
+
+
+def compact_log(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a log in which equal ones, but for `EPOCH`, are one of the largest epoch; see `merge_log`."""
+    if not rows.height:
+        return rows
+    columns = [name for name in rows.columns if name not in (EPOCH, WEIGHT)]
+    merged = rows.group_by(columns).agg(pl.col(WEIGHT).sum()).filter(pl.col(WEIGHT) != 0)
+    last = pl.lit(rows[EPOCH].max(), dtype=pl.Int64).alias(EPOCH)
+    return merged.with_columns(last).select(rows.columns)
+
+
+def compact_log_if_smaller(rows: pl.DataFrame) -> pl.DataFrame:
+    """`compact_log` where rows taken evenly from all over promise that at most half of them remain."""
+    sample = rows.drop(EPOCH, WEIGHT).gather_every(max(1, rows.height // _SAMPLE_ROWS))
+    return compact_log(rows) if sample.width and promises_fewer(sample, total=rows.height) else rows
 
 
 def _by_hash(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

@@ -54,14 +54,21 @@ class StateSegment:
 
 @dataclass(frozen=True, slots=True)
 class LogSegment:
-    """What one source's log adds to a snapshot: its deltas, with their epochs."""
+    """What one source's log adds to a snapshot: its deltas, with their epochs.
+
+    `consolidated`: neither ids nor epochs matter to anyone, so that equal rows may become one.
+    """
 
     stream: str
     deltas: Sequence[tuple[int, Delta]]
+    consolidated: bool
 
     def encode(self, compression: codec.Compression) -> bytes:
         frames = [delta.weighted().with_columns(pl.lit(epoch).alias(codec.EPOCH)) for epoch, delta in self.deltas]
-        return codec.encode(pl.concat(frames, rechunk=False), key=None, compression=compression)
+        rows = pl.concat(frames, rechunk=False)
+        if self.consolidated and len(frames) > 1:
+            rows = codec.compact_log_if_smaller(rows)
+        return codec.encode(rows, key=None, compression=compression)
 
     @property
     def rows(self) -> int:
@@ -98,7 +105,7 @@ class Snapshots:
         assert head is not None, "a root is claimed before snapshots are written"
         self._root = root
         self._graph = dict(graph)
-        self._consolidated_logs = consolidated_logs
+        self.consolidated_logs = consolidated_logs
         self._compression = compression
         self._clock = clock
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
@@ -175,7 +182,7 @@ class Snapshots:
 
             def merge(parts: list[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
                 if key is None:
-                    merged = codec.merge_log(parts, consolidate=stream in self._consolidated_logs)
+                    merged = codec.merge_log(parts, consolidate=stream in self.consolidated_logs)
                 else:
                     merged = codec.merge_state(parts, key, drop_tombstones=whole)
                 return merged, codec.decode(merged).height

@@ -48,7 +48,8 @@ class SourceLog:
         return segments
 
     def _write(self) -> None:
-        segment = LogSegment(self.stream, self._deltas)
+        consolidated = self.stream in self._snapshots.consolidated_logs
+        segment = LogSegment(self.stream, self._deltas, consolidated)
         self._deltas, self._size = [], 0
         written: asyncio.Future[ObjectRef] = asyncio.get_running_loop().create_future()
         self._segments.append(written)

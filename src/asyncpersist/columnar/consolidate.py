@@ -52,9 +52,9 @@ def consolidate_if_smaller(delta: Delta) -> Delta:
     return consolidate(delta)
 
 
-def promises_fewer(sample: pl.DataFrame, *, total: int) -> bool:
-    """Whether the first of `total` rows promise that at most half of all remain if equal ones become one."""
-    return _expected_share(sample.height, sample.n_unique(), total) <= _WORTH
+def promises_fewer(sample: pl.DataFrame, *, total: int, share: float = _WORTH) -> bool:
+    """Whether some of `total` rows promise that at most this share of all remain if equal ones become one."""
+    return _expected_share(sample.height, sample.n_unique(), total) <= share
 
 
 def _expected_share(sample: int, distinct: int, height: int) -> float:

@@ -180,8 +180,12 @@ def test_the_key_of_a_state_is_that_of_its_operator() -> None:
             f=ap.reducers.unique(ap.this.value),
         )
         ap.io.csv.write(again, "out.csv")
-    dataflow = Dataflow(plan_graph(graph))
-    (source,) = [vertex.identity for vertex in plan_graph(graph).vertices if vertex.identity.startswith("source")]
+    dataflow = Dataflow(plan_graph(graph, persistent=True))
+    (source,) = [
+        vertex.identity
+        for vertex in plan_graph(graph, persistent=True).vertices
+        if vertex.identity.startswith("source")
+    ]
     frame = pl.DataFrame(
         {"place": ["a"], "data": [b""], "value": [1.0], "at": [None], ID: [7]},
         schema={

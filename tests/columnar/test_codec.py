@@ -181,4 +181,5 @@ def test_what_is_no_such_file_is_refused(data: bytes, message: str) -> None:
 
 
 def test_the_format_names_itself() -> None:
-    assert GOOD.startswith(b"APSTATE\x01") and b'"columns":["w"]' in GOOD
+    assert GOOD.startswith(b"APSTATE\x01")
+    assert b'"columns":["w"]' in GOOD

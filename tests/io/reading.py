@@ -13,7 +13,7 @@ from asyncpersist.io.formats.csv_records import CsvParserSettings
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.jsonlines import JsonLines
 from asyncpersist.io.formats.plaintext import PlainText
-from asyncpersist.io.source import Batch, Source
+from asyncpersist.io.source import Batch, Needs, Source
 
 TEXT = PlainText()
 
@@ -31,8 +31,8 @@ def csv_format(
 
 async def batches(source: Source, offsets: Mapping[str, Any] | None = None, *, ids: bool = True) -> list[Batch]:
     """All that a source gives from `offsets` on; it is closed also if it fails."""
-    await source.check(offsets)
-    reader = await source.open(offsets, identity="source", ids=ids)
+    await source.check(offsets, persistent=True)
+    reader = await source.open(offsets, identity="source", needs=Needs(ids=ids))
     found = []
     try:
         while (batch := await reader.read()) is not None:

@@ -15,6 +15,7 @@ from asyncpersist.io.compression import InputFile
 from asyncpersist.io.file_source import FileSource
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.plaintext import PlainTextByFile
+from asyncpersist.io.source import Needs
 from tests.io.reading import TEXT, batches, csv_format, json_format, offsets_after, rows
 
 LINES = b"".join(b"line %d\n" % i for i in range(2000))
@@ -119,7 +120,7 @@ async def test_what_is_appended_between_opening_and_reading_comes_with_the_next_
     path.write_bytes(LINES)
     source = FileSource(str(path), TEXT, chunk_bytes=5000)
     offsets = offsets_after((await batches(source))[:1])
-    reader = await source.open(offsets, identity="source", ids=True)
+    reader = await source.open(offsets, identity="source", needs=Needs(ids=True))
     append(path, b"more\n")
     while (batch := await reader.read()) is not None:
         offsets.update(batch.offsets)
@@ -188,10 +189,10 @@ async def test_other_changes_are_refused(
     offsets = offsets_after((await batches(source))[:taken])
     change(path)
     with pytest.raises(InputChanged, match=why) as caught:
-        await source.check(offsets)
+        await source.check(offsets, persistent=True)
     assert "'" + str(path) + "'" in str(caught.value) or "'a'" in str(caught.value)
     with pytest.raises(InputChanged, match=why):
-        await source.open(offsets, identity="source", ids=False)
+        await source.open(offsets, identity="source", needs=Needs(ids=False))
 
 
 async def test_a_whole_file_that_grew_is_refused(tmp_path: Path) -> None:

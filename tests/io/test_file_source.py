@@ -24,6 +24,7 @@ from asyncpersist.io.compression import zstd
 from asyncpersist.io.file_source import FileSource
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.plaintext import PlainTextByFile
+from asyncpersist.io.source import Needs
 from tests.io.reading import TEXT, batches, csv_format, json_format, offsets_after, rows, values
 
 CASES: list[tuple[Format, bytes]] = [
@@ -126,7 +127,7 @@ async def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("a,b")
     assert await values(tmp_path, csv_format(a=int)) == []
     with pytest.raises(InputNotFound, match="nowhere"):
-        await FileSource(str(tmp_path / "nowhere"), TEXT).check(None)
+        await FileSource(str(tmp_path / "nowhere"), TEXT).check(None, persistent=True)
 
 
 # -- compressed files
@@ -181,7 +182,7 @@ async def test_an_error_names_file_line_and_text(tmp_path: Path, at: int) -> Non
 async def test_what_comes_before_a_broken_batch_is_given_out_and_nothing_after_it(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(numbered({500: b"oops"}, 1000))
     source = FileSource(str(tmp_path), json_format(n=int), chunk_bytes=1000)
-    reader = await source.open(None, identity="source", ids=True)
+    reader = await source.open(None, identity="source", needs=Needs(ids=True))
     seen: list[Any] = []
 
     async def take() -> None:
@@ -319,7 +320,7 @@ async def test_read_ahead_is_bounded(tmp_path: Path) -> None:
             return super().parse(data, layout)
 
     (tmp_path / "a").write_bytes(b"x\n" * 1000)
-    reader = await FileSource(str(tmp_path), Counted(), chunk_bytes=20).open(None, identity="s", ids=False)
+    reader = await FileSource(str(tmp_path), Counted(), chunk_bytes=20).open(None, identity="s", needs=Needs(ids=False))
     for taken in range(1, 20):
         await reader.read()
         assert parsed <= taken + 2
@@ -338,7 +339,7 @@ async def test_a_cancelled_read_can_be_closed(tmp_path: Path) -> None:
             return super().parse(data, layout)
 
     (tmp_path / "a").write_bytes(b"x\n" * 100)
-    reader = await FileSource(str(tmp_path), Slow(), chunk_bytes=20).open(None, identity="s", ids=False)
+    reader = await FileSource(str(tmp_path), Slow(), chunk_bytes=20).open(None, identity="s", needs=Needs(ids=False))
     reading = asyncio.create_task(reader.read())
     await asyncio.sleep(0)
     reading.cancel()

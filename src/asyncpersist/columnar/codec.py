@@ -7,7 +7,7 @@ other columns, as a whole in a zstd frame where `zstd` says so.
 A *state* file holds one increment of a `State`: rows in the order of the stable hash of their key, so that a
 range of hashes is a range of the file; the hash itself is not stored. Rows under one key keep their order. A
 *log* file holds what a source gave, in its order: `EPOCH`, the columns of the source, `ID` where there are
-ids, and `WEIGHT`.
+ids, `PART` and `ORDER` where the source has them, and `WEIGHT`.
 
 What is read back is checked only as far as it must be to be understood; whether the bytes are those that were
 written is for a checksum to say.
@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from asyncpersist.columnar.consolidate import promises_fewer
-from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.columnar.delta import PART, WEIGHT
 from asyncpersist.columnar.hashing import hash_columns
 
 if sys.version_info >= (3, 14):
@@ -74,7 +74,7 @@ def encode(frame: pl.DataFrame, *, key: Sequence[str] | None, compression: Compr
     """
     if key is not None and frame.height > 1:
         frame = frame[np.argsort(hash_columns(frame, key), kind="stable")]
-    found = {name: _runs(frame[name]) for name in (EPOCH, WEIGHT) if name in frame.columns}
+    found = {name: _runs(frame[name]) for name in (EPOCH, PART, WEIGHT) if name in frame.columns}
     runs = {name: some for name, some in found.items() if some is not None}
     header = msgspec.json.encode(_Header(frame.columns, runs, compression == "zstd"))
     body = frame.drop(runs)

@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["ID", "WEIGHT", "Delta", "concat"]
+__all__ = ["ID", "ORDER", "PART", "WEIGHT", "Delta", "concat"]
 
 ID = "__id"
 """The reserved column of row ids (UInt128), present only where a plan asks for ids."""
+
+PART = "__part"
+"""The reserved column of a source's deltas (Int64) that says which version of a partition a row belongs to."""
+
+ORDER = "__order"
+"""The reserved column of the deltas of a source with a primary key (Int64): grows with the order of reading."""
 
 WEIGHT = "__weight"
 """The reserved name under which weights travel inside a frame."""
@@ -22,7 +28,8 @@ WEIGHT = "__weight"
 class Delta:
     """Rows with signed weights.
 
-    `rows` holds the table's columns, and `ID` where the plan asks for ids. `weights` has one non-zero int64 per row;
+    `rows` holds the table's columns, and `ID` where the plan asks for ids; between a source and its log also `PART` and
+    `ORDER` where the source has them. `weights` has one non-zero int64 per row;
     None means +1 for every row. `consolidated` promises that no row occurs twice. Never changed in place.
     """
 

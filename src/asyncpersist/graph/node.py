@@ -32,10 +32,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SourceNode(Node):
-    """Where rows come in; `columns` are those of the schema, in order."""
+    """Where rows come in; `columns` are those of the schema, in order.
+
+    `ordered`: what follows needs to know in which order rows were read, so deltas carry the column `ORDER`.
+    """
 
     columns: Mapping[str, DType]
     source: Source
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

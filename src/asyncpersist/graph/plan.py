@@ -60,8 +60,11 @@ class Plan:
         return {v.identity: {"fingerprint": v.fingerprint, "description": v.description} for v in self.vertices}
 
 
-def plan_graph(graph: Graph) -> Plan:
-    """The plan of a graph. Raises `GraphError` for a graph without sinks and for a name given twice."""
+def plan_graph(graph: Graph, *, persistent: bool) -> Plan:
+    """The plan of a graph, for runs with a state root or without.
+
+    Raises `GraphError` for a graph without sinks and for a name given twice.
+    """
     if not graph.sinks:
         raise GraphError(
             "the graph has no output, so there is nothing to run: write a table somewhere, "
@@ -70,9 +73,9 @@ def plan_graph(graph: Graph) -> Plan:
     order = _topological(graph.sinks)
     positions = {id(node): i for i, node in enumerate(order)}
     inputs = [tuple(positions[id(parent)] for parent in node.inputs) for node in order]
-    fingerprints = _fingerprints(order, inputs)
+    fingerprints = _fingerprints(order, inputs, persistent)
     identities = _identities(order, fingerprints)
-    demands = _demands(order, inputs)
+    demands = _demands(order, inputs, persistent)
     return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, demands)))
 
 
@@ -109,11 +112,11 @@ def _topological(sinks: Iterable[SinkNode]) -> list[Node]:
     return order
 
 
-def _fingerprints(order: list[Node], inputs: list[tuple[int, ...]]) -> list[str]:
+def _fingerprints(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool) -> list[str]:
     result: list[str] = []
     for node, parents in zip(order, inputs, strict=True):
         # Whether rows can be taken back decides what operators below keep, so it is part of what a source is.
-        retracting = isinstance(node, SourceNode) and node.source.retracting
+        retracting = isinstance(node, SourceNode) and node.source.retracts(persistent=persistent)
         form = [node.kind, node.name, node.definition, retracting, [result[parent] for parent in parents]]
         canonical = msgspec.json.encode(form, order="sorted")
         result.append(hashlib.sha256(canonical).hexdigest()[:32])
@@ -137,7 +140,7 @@ def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
     return identities
 
 
-def _demands(order: list[Node], inputs: list[tuple[int, ...]]) -> list[Demands]:
+def _demands(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool) -> list[Demands]:
     ids = [False] * len(order)
     for position in range(len(order) - 1, -1, -1):
         node = order[position]
@@ -153,7 +156,7 @@ def _demands(order: list[Node], inputs: list[tuple[int, ...]]) -> list[Demands]:
     for position, node in enumerate(order):
         inputs_append = all(appends[parent] for parent in inputs[position])
         if isinstance(node, SourceNode):
-            appends.append(not node.source.retracting)
+            appends.append(not node.source.retracts(persistent=persistent))
         else:
             appends.append(isinstance(node, OperatorNode) and node.keeps_append_only and inputs_append)
         demands.append(Demands(ids=ids[position], append_only=inputs_append))

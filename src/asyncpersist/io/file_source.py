@@ -21,7 +21,7 @@ from asyncpersist.io.file_offset import FileOffset
 from asyncpersist.io.file_parser import FileParser, ParsedChunk
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.scan import FoundFile, covers, scan
-from asyncpersist.io.source import Batch, Offsets, Source, SourceReader
+from asyncpersist.io.source import Batch, Needs, Offsets, Source, SourceReader
 
 __all__ = ["CHUNK_BYTES", "FileSource"]
 
@@ -65,16 +65,16 @@ class FileSource(Source):
         self._dead_letters = dead_letters
         self._chunk_bytes = chunk_bytes
 
-    async def check(self, offsets: Offsets | None) -> None:
+    async def check(self, offsets: Offsets | None, *, persistent: bool) -> None:
         await asyncio.to_thread(self._survey, offsets or {})
 
     async def reads(self, path: str) -> bool:
         return os.path.isabs(path) and await asyncio.to_thread(covers, self._path, path)
 
-    async def open(self, offsets: Offsets | None, *, identity: str, ids: bool) -> SourceReader:
+    async def open(self, offsets: Offsets | None, *, identity: str, needs: Needs) -> SourceReader:
         files, recorded = await asyncio.to_thread(self._survey, offsets or {})
         walk = Walk(files, recorded, self._format, self._chunk_bytes)
-        parser = FileParser(self._format, identity=identity, ids=ids, skips=self._skips)
+        parser = FileParser(self._format, identity=identity, ids=needs.ids, skips=self._skips)
         return _FileReader(walk, parser, DeadLetters(self._dead_letters) if self._dead_letters else None)
 
     def _survey(self, offsets: Mapping[str, Any]) -> tuple[list[FoundFile], dict[str, FileOffset]]:

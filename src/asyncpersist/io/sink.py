@@ -29,6 +29,9 @@ class SinkWriter(ABC):
     moved: bool = False
     """Whether opening it left it elsewhere than at the position it was opened at: then that is to be committed."""
 
+    async def begin(self, epoch: int | None) -> None:  # noqa: B027
+        """Called once, before anything is written: `epoch` is the last one that holds from earlier runs, if any."""
+
     @abstractmethod
     async def write(self, epoch: int, delta: Delta) -> None:
         """Takes one epoch's change: consolidated, non-empty, epochs only growing.
@@ -43,6 +46,9 @@ class SinkWriter(ABC):
         Called at every barrier, before the commit. What lies beyond the last committed position is cut by the next
         `open`.
         """
+
+    async def end(self) -> None:  # noqa: B027
+        """Called once if the input has ended, after everything was written (and committed, where there is a root)."""
 
     @abstractmethod
     async def aclose(self) -> None:

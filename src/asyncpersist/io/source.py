@@ -3,18 +3,21 @@
 A `Source` is a value: what a user defined. A run opens it at the offsets of its last snapshot and gets a
 `SourceReader`, which gives batches until the source ends. Every batch carries the offsets at its end; a reader opened
 at those offsets gives the rest, exactly. Which offsets are committed is not the source's business.
+
+What a partition gave can be taken back as a whole: its rows carry the number of the *part* they belong to (one version
+of the partition), and a later batch names the parts it retracts. The rows themselves are found in the source's log.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncpersist.columnar.delta import Delta
 
-__all__ = ["Batch", "Source", "SourceReader"]
+__all__ = ["Batch", "Needs", "Offsets", "Source", "SourceReader"]
 
 Offsets = Mapping[str, Any]
 """Partition -> where it continues: plain JSON values, opaque to all but the source."""
@@ -24,14 +27,34 @@ Offsets = Mapping[str, Any]
 class Batch:
     """Rows that belong together, with where the source continues after them.
 
-    `offsets` names the partitions this batch moved on, and only those. `size` is the batch's weight in bytes
-    against the bounds on memory. `skipped` counts malformed rows left out under `on_error="skip"`.
+    `offsets` names the partitions this batch moved on, and only those; None says that a partition is gone. `size` is
+    the batch's weight in bytes against the bounds on memory. `skipped` counts malformed rows left out under
+    `on_error="skip"`.
+
+    `retracts` (partition -> part): all rows that were given so far with this number in `PART` are taken back, in the
+    epoch of this batch and before its own rows. `open`: the change is not whole yet, the next batch goes on with it;
+    no epoch ends here.
     """
 
     delta: Delta
     offsets: Offsets
     size: int
     skipped: int = 0
+    retracts: Mapping[str, int] = field(default_factory=dict)
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run needs of the rows of a source.
+
+    `ids`: they carry the column `ID`. `parts`: they carry the column `PART`, and what changed may be retracted; without
+    it nothing may ever be taken back. `order`: they come in the order of reading and are not consolidated.
+    """
+
+    ids: bool = False
+    parts: bool = False
+    order: bool = False
 
 
 class SourceReader(ABC):
@@ -53,11 +76,21 @@ class SourceReader(ABC):
 class Source(ABC):
     """What a user defined; opened any number of times, by one run at a time."""
 
-    retracting: bool = False
-    """Whether batches can hold negative weights."""
+    streaming: bool = False
+    """Whether it may stay silent for long, so that others do not wait for its first batch."""
+
+    by_parts: bool = False
+    """Whether what it takes back it takes back by parts."""
+
+    def retracts(self, *, persistent: bool) -> bool:
+        """Whether rows can be taken back, in a run with or without a state root.
+
+        May not differ between runs with the same root: operators keep less where nothing is ever taken back.
+        """
+        return False
 
     @abstractmethod
-    async def check(self, offsets: Offsets | None) -> None:
+    async def check(self, offsets: Offsets | None, *, persistent: bool) -> None:
         """Everything that can be refused before a run begins, by reading alone. Raises `InputError`."""
 
     async def reads(self, path: str) -> bool:
@@ -65,9 +98,8 @@ class Source(ABC):
         return False
 
     @abstractmethod
-    async def open(self, offsets: Offsets | None, *, identity: str, ids: bool) -> SourceReader:
+    async def open(self, offsets: Offsets | None, *, identity: str, needs: Needs) -> SourceReader:
         """A reader at `offsets` (None or empty: at the beginning).
 
-        `identity` is stable over runs; with a partition and a position in it, it makes a row's id. `ids` says whether
-        deltas must carry the column `ID`.
+        `identity` is stable over runs; with a partition and a position in it, it makes a row's id.
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import polars as pl
 
 from asyncpersist.columnar.consolidate import consolidate
-from asyncpersist.columnar.delta import ID, Delta, concat
+from asyncpersist.columnar.delta import ID, ORDER, PART, Delta, concat
 from asyncpersist.columnar.state import State
 from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan
@@ -56,8 +56,11 @@ class Dataflow:
 
 def _combined(deltas: Sequence[Delta], node: SourceNode, ids: bool) -> Delta:
     if deltas:
-        return concat(deltas)
+        delta = concat(deltas)
+        return Delta(delta.rows.drop(PART), delta.weights) if PART in delta.rows.columns else delta
     schema: dict[str, pl.DataType] = {name: dtype.polars for name, dtype in node.columns.items()}
     if ids:
         schema[ID] = pl.UInt128()
+    if node.ordered:
+        schema[ORDER] = pl.Int64()
     return Delta(pl.DataFrame(schema=schema), consolidated=True)

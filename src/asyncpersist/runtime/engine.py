@@ -21,7 +21,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
 from asyncpersist.errors import RunStopped
 from asyncpersist.graph.plan import Plan
-from asyncpersist.io.source import Batch, SourceReader
+from asyncpersist.io.source import Batch, Source, SourceReader
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
 from asyncpersist.runtime.dataflow import Dataflow
@@ -32,7 +32,9 @@ from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
 from asyncpersist.runtime.source_log import SourceLog
+from asyncpersist.runtime.spool import Spool
 from asyncpersist.runtime.statistics import Statistics
+from asyncpersist.runtime.stepping import Stepping
 
 __all__ = ["Engine"]
 
@@ -58,10 +60,11 @@ class Engine:
         self._config = config
         self._shutdown_timeout = shutdown_timeout
         self._clock = clock
-        self._sources = [vertex.identity for vertex, _ in plan.sources]
-        self._dataflow = Dataflow(plan)
+        self._sources = {vertex.identity: node.source for vertex, node in plan.sources}
+        dataflow = Dataflow(plan)
         self._offsets = {identity: OffsetTable() for identity in self._sources}
-        self._states: dict[str, State] = dict(self._dataflow.states())
+        self._stepping = Stepping(plan, dataflow, self._offsets)
+        self._states: dict[str, State] = dict(dataflow.states())
         self._states |= {f"offsets/{identity}": table for identity, table in self._offsets.items()}
         self._launch = Launch(
             plan=plan,
@@ -82,10 +85,11 @@ class Engine:
         self._snapshots_over = asyncio.Event()
         self._between = asyncio.Lock()
         self._pumps = [anyio.CancelScope() for _ in self._sources]
-        self._intake = Intake(len(self._sources), bound=_INTAKE_BYTES, wake=self._wake)
+        streaming = [source.streaming for source in self._sources.values()]
+        self._intake = Intake(streaming, bound=_INTAKE_BYTES, wake=self._wake)
         self._waiters: list[asyncio.Future[Manifest]] = []
         self._answering: list[asyncio.Future[Manifest]] = []
-        self._stopping = self._ending = self._broken = self._dirty = False
+        self._stopping = self._ending = self._broken = self._dirty = self._within_change = False
         self._fresh_bytes = self._captured_bytes = 0
 
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -99,10 +103,13 @@ class Engine:
     # what others may call
 
     def stop(self) -> None:
-        """Asks for the end: what is stepped is snapshotted, what is not will be read again."""
+        """Asks for the end: what is stepped is snapshotted, what is not will be read again.
+
+        A change that is half way through the dataflow is finished first.
+        """
         self._stopping = True
-        for pump in self._pumps:
-            pump.cancel()
+        if not self._within_change:
+            self._stop_reading()
         self._wake.set()
 
     async def snapshot(self) -> Manifest:
@@ -155,13 +162,15 @@ class Engine:
             self._rows_before = int(launched.head.progress.get("rows", 0))
         self._dirty = any(outlet.moved for outlet in self._outlets.values())
         self._epochs = EpochClock(self._clock, self._recovered or 0)
+        for outlet in self._outlets.values():
+            await outlet.begin(self._recovered)
         self._started_in = self._clock.monotonic() - self._began
         self.started.set_result(None)
-        await self._flow(launched.readers)
+        await self._flow(launched.readers, closing)
 
     # flow
 
-    async def _flow(self, readers: list[SourceReader]) -> None:
+    async def _flow(self, readers: list[SourceReader], closing: AsyncExitStack) -> None:
         async with anyio.create_task_group() as group:
             for position, reader in enumerate(readers):
                 group.start_soon(self._pump, position, reader)
@@ -169,10 +178,13 @@ class Engine:
                 group.start_soon(outlet.run)
             if self._snapshots is not None:
                 group.start_soon(self._snapshot_in_turn, self._snapshots)
-                if self._config is not None and self._config.keeps_log:
-                    self._logs = {
-                        identity: SourceLog(f"log/{identity}", self._snapshots, group) for identity in self._sources
-                    }
+            store = self._snapshots or Spool(closing)
+            self._logs = {
+                identity: SourceLog(f"log/{identity}", store, group)
+                for identity, source in self._sources.items()
+                if self._keeps_log(source)
+            }
+            self._stepping.logs = self._logs
             try:
                 await self._step_in_turn()
             except BaseException:
@@ -180,6 +192,11 @@ class Engine:
                 raise
             await self._finish()
             group.cancel_scope.cancel()
+
+    def _keeps_log(self, source: Source) -> bool:
+        if self._config is not None and self._config.keeps_log:
+            return True
+        return source.by_parts and source.retracts(persistent=self._config is not None)
 
     async def _pump(self, position: int, reader: SourceReader) -> None:
         with self._pumps[position]:
@@ -196,6 +213,8 @@ class Engine:
             if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
                     await self._step(self._intake.take())
+                if self._stopping:
+                    self._stop_reading()
             else:
                 await self._wake.wait()
                 self._wake.clear()
@@ -204,19 +223,8 @@ class Engine:
         epoch, pause = self._epochs.next_nowait()
         if pause:
             await anyio.sleep(pause)
-        arrived = {
-            identity: [batch.delta for batch in batches] for identity, batches in zip(self._sources, taken, strict=True)
-        }
-        outputs = await anyio.to_thread.run_sync(self._dataflow.step, arrived)
-        for identity, batches in zip(self._sources, taken, strict=True):
-            for batch in batches:
-                self._offsets[identity].advance(batch.offsets)
-                self._skipped += batch.skipped
-                self._rows += _rows(batch.delta)
-                if self._snapshots is not None:
-                    self._fresh_bytes += batch.size
-                if identity in self._logs:
-                    self._logs[identity].append(epoch, batch.delta)
+        await self._take(epoch, taken)
+        outputs = await self._stepping.finish()
         self._epoch_count += 1
         self._dirty = True
         if self._fresh_since is None:
@@ -226,17 +234,50 @@ class Engine:
         if self._config is not None and self._config.snapshot_interval_ms == 0:
             self._due.set()
 
+    async def _take(self, epoch: int, taken: list[list[Batch]]) -> None:
+        """Takes what has arrived into an epoch, and what comes until every change in it is whole."""
+        pending = [False] * len(taken)
+        while True:
+            for position, (identity, batches) in enumerate(zip(self._sources, taken, strict=True)):
+                if batches:
+                    await self._stepping.take(epoch, identity, batches)
+                    pending[position] = batches[-1].open
+                for batch in batches:
+                    self._skipped += batch.skipped
+                    self._rows += _rows(batch.delta)
+                    if self._snapshots is not None:
+                        self._fresh_bytes += batch.size
+            self._within_change = any(pending)
+            if not self._within_change:
+                return
+            while not any(taken := self._intake.take()):
+                if self._intake.exhausted:
+                    raise RuntimeError("internal error: a source ended within a change. Please report it.")
+                self._wake.clear()
+                await self._wake.wait()
+
+    def _stop_reading(self) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+
     async def _finish(self) -> None:
         """The end of the input or of the run: everything written, a last snapshot, the root released."""
         if self._snapshots is None or self._root is None:
             for outlet in self._outlets.values():
                 await outlet.barrier()
+            await self._tell_end()
             return
         self._snapshots.deadline = self._clock.monotonic() + self._shutdown_timeout
         self._ending = True
         self._due.set()
         await self._snapshots_over.wait()
+        await self._tell_end()
         await self._snapshots.release()
+
+    async def _tell_end(self) -> None:
+        if self._intake.exhausted:
+            for outlet in self._outlets.values():
+                await outlet.end()
 
     # snapshots
 
@@ -267,7 +308,7 @@ class Engine:
             self._captured_since, self._fresh_since = self._fresh_since, None
             self._captured_bytes, self._fresh_bytes = self._fresh_bytes, 0
             capture = await self._capture()
-        manifest = await snapshots.write(capture)
+        manifest = await snapshots.write(capture, committed=self._committed_logs)
         self._committed += 1
         self._captured_bytes, self._captured_since = 0, None
         self._wake.set()
@@ -275,6 +316,10 @@ class Engine:
             if not waiter.done():
                 waiter.set_result(manifest)
         self._answering = []
+
+    def _committed_logs(self) -> None:
+        for log in self._logs.values():
+            log.committed()
 
     async def _capture(self) -> Capture:
         def gather() -> list[StateSegment]:

@@ -23,6 +23,6 @@ class EpochClock:
     def next_nowait(self) -> tuple[int, float]:
         """The next epoch, and the seconds to wait before it may start: never before its own number on the clock."""
         now = self._base + (self._clock.monotonic() - self._origin) * 1000
-        even = (int(now) + 1) // 2 * 2
+        even = int(now) // 2 * 2
         self.last = max(even, self.last + 2)
         return self.last, max(0.0, (self.last - now) / 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from asyncpersist.io.source import Batch
 
@@ -12,16 +13,16 @@ __all__ = ["Intake"]
 class Intake:
     """Queues of batches, one per source, each bounded by `bound` bytes (a single larger batch still passes).
 
-    All that has arrived when an epoch begins goes into it; the first epoch waits until every source has delivered or
-    ended. Used from one loop; `put` is called by one task per source.
+    All that has arrived when an epoch begins goes into it; the first epoch waits until every source that is not
+    `streaming` has delivered or ended. Used from one loop; `put` is called by one task per source.
     """
 
-    def __init__(self, sources: int, *, bound: int, wake: asyncio.Event) -> None:
-        self._queues: list[list[Batch]] = [[] for _ in range(sources)]
-        self._sizes = [0] * sources
-        self._spoken = [False] * sources
-        self._ended = [False] * sources
-        self._room = [asyncio.Event() for _ in range(sources)]
+    def __init__(self, streaming: Sequence[bool], *, bound: int, wake: asyncio.Event) -> None:
+        self._queues: list[list[Batch]] = [[] for _ in streaming]
+        self._sizes = [0] * len(streaming)
+        self._spoken = list(streaming)
+        self._ended = [False] * len(streaming)
+        self._room = [asyncio.Event() for _ in streaming]
         self._bound = bound
         self._wake = wake
 

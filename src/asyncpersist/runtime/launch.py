@@ -18,7 +18,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
 from asyncpersist.errors import GraphError, OutputError, StateError
 from asyncpersist.graph.plan import Plan
-from asyncpersist.io.source import SourceReader
+from asyncpersist.io.source import Needs, SourceReader
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
@@ -150,7 +150,9 @@ class Launch:
 
     async def _check(self, head: Manifest | None) -> None:
         for vertex, source in self.plan.sources:
-            await source.source.check(self.offsets[vertex.identity].current() or None)
+            await source.source.check(
+                self.offsets[vertex.identity].current() or None, persistent=self.config is not None
+            )
         for vertex, sink in self.plan.sinks:
             position = head.sinks.get(vertex.identity) if head else None
             await sink.sink.check(position, persistent=self.config is not None)
@@ -177,7 +179,11 @@ class Launch:
             reader = await source.source.open(
                 self.offsets[vertex.identity].current() or None,
                 identity=vertex.identity,
-                ids=vertex.demands.ids,
+                needs=Needs(
+                    ids=vertex.demands.ids,
+                    parts=source.source.by_parts and source.source.retracts(persistent=self.config is not None),
+                    order=source.ordered,
+                ),
             )
             closing.push_async_callback(reader.aclose)
             readers.append(reader)

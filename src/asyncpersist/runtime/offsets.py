@@ -15,18 +15,32 @@ __all__ = ["OffsetTable"]
 
 
 class OffsetTable:
-    """One row per partition, not per row of data."""
+    """One row per partition, not per row of data.
+
+    With each partition goes the epoch since which its present part is in the source's log.
+    """
 
     key = ("partition",)
 
     def __init__(self) -> None:
         self._offsets: dict[str, Any] = {}
+        self._since: dict[str, int] = {}
         self._touched: dict[str, None] = {}
 
-    def advance(self, offsets: Offsets) -> None:
+    def advance(self, offsets: Offsets, epoch: int) -> None:
         """Takes over where a stepped batch left its partitions; an offset of None forgets the partition."""
         self._offsets.update(offsets)
         self._touched.update(dict.fromkeys(offsets))
+        for partition in offsets:
+            self._since.setdefault(partition, epoch)
+
+    def since(self, partition: str) -> int:
+        """The epoch of the first row of its present part; 0 for a partition that is not known."""
+        return self._since.get(partition, 0)
+
+    def retract(self, partition: str) -> None:
+        """Says that its part was taken back: the next one begins where the partition is advanced next."""
+        self._since.pop(partition, None)
 
     def current(self) -> Offsets:
         """Where the source continues."""
@@ -38,15 +52,19 @@ class OffsetTable:
         touched = list(self._touched)
         self._touched = {}
         offsets = [self._offsets[partition] for partition in touched]
-        self._offsets = dict(self.current())
         rows = pl.DataFrame(
             {
                 "partition": touched,
                 "offset": [msgspec.json.encode(offset).decode() for offset in offsets],
+                "since": [self.since(partition) for partition in touched],
                 WEIGHT: [0 if offset is None else 1 for offset in offsets],
             },
-            schema={"partition": pl.String, "offset": pl.String, WEIGHT: pl.Int64},
+            schema={"partition": pl.String, "offset": pl.String, "since": pl.Int64, WEIGHT: pl.Int64},
         )
+        for partition, offset in zip(touched, offsets, strict=True):
+            if offset is None:
+                del self._offsets[partition]
+                self._since.pop(partition, None)
         return Increment(rows, complete=set(touched) >= set(self._offsets))
 
     def load(self, frame: pl.DataFrame) -> None:
@@ -54,3 +72,4 @@ class OffsetTable:
             partition: msgspec.json.decode(offset)
             for partition, offset in zip(frame["partition"], frame["offset"], strict=True)
         }
+        self._since = dict(zip(frame["partition"], frame["since"], strict=True))

@@ -56,6 +56,14 @@ class Outlet:
         self._append(answer)
         return answer
 
+    async def begin(self, epoch: int | None) -> None:
+        """See `SinkWriter.begin`; before `run`."""
+        await self._writer.begin(epoch)
+
+    async def end(self) -> None:
+        """See `SinkWriter.end`; with nothing left in the queue."""
+        await self._writer.end()
+
     async def run(self) -> None:
         """Writes what is queued, in order. Raises what the writer raises, and `OutputError` for a system's error."""
         while True:

@@ -67,7 +67,7 @@ class Runtime:
         if id(self._graph) in _running:
             raise GraphError("this graph is already running; a graph runs once at a time")
         self._engine = Engine(
-            plan_graph(self._graph),
+            plan_graph(self._graph, persistent=self._config is not None),
             self._config,
             takeover=self._takeover,
             shutdown_timeout=self._shutdown_timeout,

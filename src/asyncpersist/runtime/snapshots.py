@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,7 +106,8 @@ class Snapshots:
         assert head is not None, "a root is claimed before snapshots are written"
         self._root = root
         self._graph = dict(graph)
-        self.consolidated_logs = consolidated_logs
+        self._consolidated_logs = consolidated_logs
+        self._reading = asyncio.Lock()
         self._compression = compression
         self._clock = clock
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
@@ -116,8 +118,8 @@ class Snapshots:
         self.deadline: float | None = None
         """Seconds on the monotonic clock after which an unavailable store is an error."""
 
-    async def write(self, capture: Capture) -> Manifest:
-        """Makes `capture` durable and returns its manifest.
+    async def write(self, capture: Capture, *, committed: Callable[[], None]) -> Manifest:
+        """Makes `capture` durable and returns its manifest; `committed` is called as soon as its objects are `named`.
 
         The store is asked again while it is unavailable, until `deadline` if there is one. Raises `StoreUnavailable`
         then, and `Fenced` if another run has taken the root.
@@ -154,8 +156,10 @@ class Snapshots:
 
         manifest = await self._insist(commit)
         self._streams = streams
+        committed()
         try:
-            await self._root.collect()
+            async with self._reading:
+                await self._root.collect()
         except StoreUnavailable as exc:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
         return manifest
@@ -171,6 +175,22 @@ class Snapshots:
         self._count(part.stream, len(data))
         return ref
 
+    def is_consolidated(self, stream: str) -> bool:
+        """Whether neither ids nor epochs of a log matter to anyone, so that equal rows may become one."""
+        return stream in self._consolidated_logs
+
+    async def get(self, ref: ObjectRef) -> bytes:
+        """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` as `write` does."""
+        return await self._insist(lambda: self._root.get(ref))
+
+    def named(self, stream: str) -> Sequence[ObjectRef]:
+        """The objects of a stream in the newest snapshot, in the order in which they apply."""
+        return self._streams.get(stream, [])
+
+    def reading(self) -> AbstractAsyncContextManager[object]:
+        """While it is entered, nothing that is `named` is deleted."""
+        return self._reading
+
     async def release(self) -> None:
         """Commits that the run has ended cleanly. Raises as `write` does."""
         await self._insist(self._root.release)
@@ -178,11 +198,11 @@ class Snapshots:
     async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
         policy = LOG if key is None else STATE
         while (span := plan_merges([ref.length for ref in refs], policy=policy)) is not None:
-            parts = [await self._insist(lambda ref=ref: self._root.get(ref)) for ref in refs[span]]  # type: ignore[misc]
+            parts = [await self.get(ref) for ref in refs[span]]
 
             def merge(parts: list[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
                 if key is None:
-                    merged = codec.merge_log(parts, consolidate=stream in self.consolidated_logs)
+                    merged = codec.merge_log(parts, consolidate=stream in self._consolidated_logs)
                 else:
                     merged = codec.merge_state(parts, key, drop_tombstones=whole)
                 return merged, codec.decode(merged).height

@@ -20,7 +20,7 @@ import polars as pl
 
 from asyncpersist.dtypes import DType
 
-__all__ = ["BadRecord", "Broken", "Examined", "Format", "Head", "Records", "frame_of"]
+__all__ = ["BadRecord", "Broken", "Examined", "Format", "Head", "Records", "RowFile", "frame_of"]
 
 _ONE_BY_ONE = 16
 """Up to how many records are looked at one by one rather than halved again."""
@@ -80,6 +80,23 @@ class Records:
         return self.data[self.start(i) : int(self.ends[j - 1])]
 
 
+class RowFile(ABC):
+    """An open file that is read by rows rather than by bytes. Blocks; used by one thread at a time."""
+
+    height: int
+    """How many rows there are."""
+    row_bytes: int
+    """About how many bytes a row takes in memory, at least 1."""
+
+    @abstractmethod
+    def rows(self, start: int, count: int) -> pl.DataFrame:
+        """Rows `start` to `start + count`, in exactly the format's columns. Raises `Broken`, `OSError`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Idempotent."""
+
+
 class Format(ABC):
     """One format with its settings, for one schema. Holds no state; used from any thread.
 
@@ -91,6 +108,13 @@ class Format(ABC):
     """Whether a file is one record, whatever is in it."""
     one_per_line: bool = False
     """Whether every line is a record of its own, so that equal lines are equal rows."""
+
+    by_rows: bool = False
+    """Whether files are opened with `open_rows` and never cut by bytes; any change of one is a change of all of it."""
+
+    def open_rows(self, path: str) -> RowFile:
+        """The open file. Raises `Broken` if it cannot be read in this format and schema, `OSError`."""
+        raise NotImplementedError
 
     @abstractmethod
     def definition(self) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""One epoch after the other: what arrived goes through the dataflow, in several passes where it is large.
+
+Between the passes of one epoch the dataflow stands in the middle of a change; nothing may be captured there, and
+nothing of it leaves before the epoch is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+import anyio.to_thread
+import numpy as np
+import polars as pl
+
+from asyncpersist.columnar.consolidate import consolidate
+from asyncpersist.columnar.delta import ORDER, Delta, concat
+from asyncpersist.graph.plan import Plan
+from asyncpersist.io.source import Batch
+from asyncpersist.runtime.dataflow import Dataflow
+from asyncpersist.runtime.offsets import OffsetTable
+from asyncpersist.runtime.source_log import SourceLog
+
+__all__ = ["Stepping"]
+
+_PASS_BYTES = 96 << 20
+"""Bytes of rows at which a pass is made although more of the epoch is to come."""
+_OUTPUT_ROWS = 1 << 20
+"""Rows of output over several passes at which what cancels out is dropped."""
+_ORDER_BITS = 22
+"""An `ORDER` is an epoch, shifted by so many bits, plus a position: 8 million rows before the next epoch's begin."""
+
+
+class Stepping:
+    """`logs`: by source, for those that have one; filled before the first epoch."""
+
+    def __init__(self, plan: Plan, dataflow: Dataflow, offsets: Mapping[str, OffsetTable]) -> None:
+        self._dataflow = dataflow
+        self._offsets = offsets
+        self._ordered = {vertex.identity: node.ordered for vertex, node in plan.sources}
+        self._last_order = dict.fromkeys(self._ordered, 0)
+        self.logs: Mapping[str, SourceLog] = {}
+        self._pending: dict[str, list[Delta]] = {}
+        self._pending_bytes = 0
+        self._outputs: dict[str, list[Delta]] = {}
+        self._output_rows = 0
+
+    async def take(self, epoch: int, source: str, batches: Sequence[Batch]) -> None:
+        """Takes in what a source gave for this epoch; logs it, and steps it if it is much."""
+        for batch in batches:
+            for partition, part in batch.retracts.items():
+                await self._retract(epoch, source, partition, part)
+            self._offsets[source].advance(batch.offsets, epoch)
+            delta = self._in_order(epoch, source, batch.delta)
+            await self._add(epoch, source, delta)
+
+    async def finish(self) -> dict[str, Delta]:
+        """Steps the rest: the epoch's whole change by sink, consolidated, where there is one."""
+        await self._pass()
+        outputs, self._outputs, self._output_rows = self._outputs, {}, 0
+        if all(len(deltas) == 1 for deltas in outputs.values()):
+            return {sink: deltas[0] for sink, deltas in outputs.items()}
+        whole = await anyio.to_thread.run_sync(_consolidated, outputs)
+        return {sink: delta for sink, delta in whole.items() if delta.height}
+
+    async def _retract(self, epoch: int, source: str, partition: str, part: int) -> None:
+        offsets = self._offsets[source]
+        async with aclosing(self.logs[source].rows_of(part, offsets.since(partition))) as pieces:
+            async for piece in pieces:
+                assert piece.weights is not None
+                await self._add(epoch, source, Delta(piece.rows, -piece.weights))
+        offsets.retract(partition)
+
+    def _in_order(self, epoch: int, source: str, delta: Delta) -> Delta:
+        if not self._ordered[source]:
+            return delta
+        first = max(epoch << _ORDER_BITS, self._last_order[source] + 1)
+        self._last_order[source] = first + delta.height
+        order = pl.Series(ORDER, np.arange(first, first + delta.height, dtype=np.int64))
+        return delta.with_rows(delta.rows.with_columns(order))
+
+    async def _add(self, epoch: int, source: str, delta: Delta) -> None:
+        if delta.is_empty():
+            return
+        if source in self.logs:
+            self.logs[source].append(epoch, delta)
+        self._pending.setdefault(source, []).append(delta)
+        self._pending_bytes += int(delta.rows.estimated_size())
+        if self._pending_bytes >= _PASS_BYTES:
+            await self._pass()
+
+    async def _pass(self) -> None:
+        pending, self._pending, self._pending_bytes = self._pending, {}, 0
+        if not pending:
+            return
+        for sink, delta in (await anyio.to_thread.run_sync(self._dataflow.step, pending)).items():
+            self._outputs.setdefault(sink, []).append(delta)
+            self._output_rows += delta.height
+        if self._output_rows > _OUTPUT_ROWS and any(len(deltas) > 1 for deltas in self._outputs.values()):
+            whole = await anyio.to_thread.run_sync(_consolidated, self._outputs)
+            self._outputs = {sink: [delta] for sink, delta in whole.items() if delta.height}
+            self._output_rows = sum(delta.height for delta in whole.values())
+
+
+def _consolidated(outputs: Mapping[str, Sequence[Delta]]) -> dict[str, Delta]:
+    return {sink: consolidate(concat(deltas)) for sink, deltas in outputs.items()}

@@ -15,7 +15,7 @@ from asyncpersist.dtypes import DType
 from asyncpersist.graph.context import current_graph
 from asyncpersist.graph.node import SinkNode, SourceNode
 from asyncpersist.io.sink import Position, Sink, SinkWriter
-from asyncpersist.io.source import Batch, Offsets, Source, SourceReader
+from asyncpersist.io.source import Batch, Needs, Offsets, Source, SourceReader
 from asyncpersist.table.table import Table
 
 COLUMNS = {"word": DType("str")}
@@ -30,10 +30,10 @@ class Feed(Source):
         self.given = asyncio.Event()
         self.opened_at: list[int] = []
 
-    async def check(self, offsets: Offsets | None) -> None:
+    async def check(self, offsets: Offsets | None, *, persistent: bool) -> None:
         pass
 
-    async def open(self, offsets: Offsets | None, *, identity: str, ids: bool) -> SourceReader:
+    async def open(self, offsets: Offsets | None, *, identity: str, needs: Needs) -> SourceReader:
         start = (offsets or {}).get("feed", 0)
         self.opened_at.append(start)
         return _FeedReader(self, start)
@@ -110,7 +110,7 @@ class _CollectedWriter(SinkWriter):
         self._sink.closed += 1
 
 
-def counting(feed: Feed, collected: Collected) -> ap.Graph:
+def counting(feed: Source, collected: Collected) -> ap.Graph:
     """A graph that counts the words of `feed` into `collected`."""
     with ap.Graph() as graph:
         words = Table(SourceNode(kind="source", definition={"type": "feed"}, columns=COLUMNS, source=feed))

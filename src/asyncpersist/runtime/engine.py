@@ -89,7 +89,8 @@ class Engine:
         self._intake = Intake(streaming, bound=_INTAKE_BYTES, wake=self._wake)
         self._waiters: list[asyncio.Future[Manifest]] = []
         self._answering: list[asyncio.Future[Manifest]] = []
-        self._stopping = self._ending = self._broken = self._dirty = self._within_change = False
+        self._stopping = self._ending = self._broken = self._dirty = False
+        self._within_change = [False] * len(self._sources)
         self._fresh_bytes = self._captured_bytes = 0
 
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,7 +109,7 @@ class Engine:
         A change that is half way through the dataflow is finished first.
         """
         self._stopping = True
-        if not self._within_change:
+        if not any(self._within_change):
             self._stop_reading()
         self._wake.set()
 
@@ -212,7 +213,7 @@ class Engine:
         while not (self._stopping or self._intake.exhausted):
             if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
-                    await self._step(self._intake.take())
+                    await self._step(self._arrived())
                 if self._stopping:
                     self._stop_reading()
             else:
@@ -236,25 +237,28 @@ class Engine:
 
     async def _take(self, epoch: int, taken: list[list[Batch]]) -> None:
         """Takes what has arrived into an epoch, and what comes until every change in it is whole."""
-        pending = [False] * len(taken)
         while True:
-            for position, (identity, batches) in enumerate(zip(self._sources, taken, strict=True)):
-                if batches:
-                    await self._stepping.take(epoch, identity, batches)
-                    pending[position] = batches[-1].open
+            for identity, batches in zip(self._sources, taken, strict=True):
+                await self._stepping.take(epoch, identity, batches)
                 for batch in batches:
                     self._skipped += batch.skipped
                     self._rows += _rows(batch.delta)
                     if self._snapshots is not None:
                         self._fresh_bytes += batch.size
-            self._within_change = any(pending)
-            if not self._within_change:
+            if not any(self._within_change):
                 return
-            while not any(taken := self._intake.take()):
+            while not any(taken := self._arrived()):
                 if self._intake.exhausted:
                     raise RuntimeError("internal error: a source ended within a change. Please report it.")
                 self._wake.clear()
                 await self._wake.wait()
+
+    def _arrived(self) -> list[list[Batch]]:
+        taken = self._intake.take()
+        for position, batches in enumerate(taken):
+            if batches:
+                self._within_change[position] = batches[-1].open
+        return taken
 
     def _stop_reading(self) -> None:
         for pump in self._pumps:

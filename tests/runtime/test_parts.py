@@ -129,7 +129,8 @@ async def test_what_is_taken_back_is_what_was_given(seed: int, mode: str, monkey
     monkeypatch.setattr(source_log, "_SEGMENT_BYTES", rng.choice((1, 60, 1 << 20)))
     monkeypatch.setattr(stepping, "_PASS_BYTES", rng.choice((1, 60, 1 << 20)))
     monkeypatch.setattr(stepping, "_OUTPUT_ROWS", rng.choice((1, 20)))
-    batches, truths = history(rng, 120)
+    monkeypatch.setattr(stepping, "_MOST_ROWS", rng.choice((1, 4, 20)))
+    batches, truths = history(rng, 80)
     source, collected = Versions(batches), Collected()
     whole = [i + 1 for i, made in enumerate(batches) if not made.open]
     if mode == "memory only":

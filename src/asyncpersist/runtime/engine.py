@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import anyio
 import anyio.to_thread
@@ -30,6 +30,7 @@ from asyncpersist.runtime.intake import Intake
 from asyncpersist.runtime.launch import Launch
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
+from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
 from asyncpersist.runtime.source_log import SourceLog
 from asyncpersist.runtime.spool import Spool
@@ -61,10 +62,10 @@ class Engine:
         self._shutdown_timeout = shutdown_timeout
         self._clock = clock
         self._sources = {vertex.identity: node.source for vertex, node in plan.sources}
-        dataflow = Dataflow(plan)
+        self._plan = plan
+        self._dataflow = Dataflow(plan)
         self._offsets = {identity: OffsetTable() for identity in self._sources}
-        self._stepping = Stepping(plan, dataflow, self._offsets)
-        self._states: dict[str, State] = dict(dataflow.states())
+        self._states: dict[str, State] = dict(self._dataflow.states())
         self._states |= {f"offsets/{identity}": table for identity, table in self._offsets.items()}
         self._launch = Launch(
             plan=plan,
@@ -179,15 +180,16 @@ class Engine:
                 group.start_soon(outlet.run)
             if self._snapshots is not None:
                 group.start_soon(self._snapshot_in_turn, self._snapshots)
-            store = self._snapshots or Spool(closing)
+            scratch = Scratch(closing)
+            store = self._snapshots or Spool(scratch)
             self._logs = {
                 identity: SourceLog(f"log/{identity}", store, group)
                 for identity, source in self._sources.items()
                 if self._keeps_log(source)
             }
-            self._stepping.logs = self._logs
+            stepping = Stepping(self._plan, self._dataflow, offsets=self._offsets, logs=self._logs, scratch=scratch)
             try:
-                await self._step_in_turn()
+                await self._step_in_turn(stepping)
             except BaseException:
                 self._broken = True
                 raise
@@ -209,37 +211,37 @@ class Engine:
                 raise
         self._intake.end(position)
 
-    async def _step_in_turn(self) -> None:
+    async def _step_in_turn(self, stepping: Stepping) -> None:
         while not (self._stopping or self._intake.exhausted):
             if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
-                    await self._step(self._arrived())
+                    await self._step(stepping, self._arrived())
                 if self._stopping:
                     self._stop_reading()
             else:
                 await self._wake.wait()
                 self._wake.clear()
 
-    async def _step(self, taken: list[list[Batch]]) -> None:
+    async def _step(self, stepping: Stepping, taken: list[list[Batch]]) -> None:
         epoch, pause = self._epochs.next_nowait()
         if pause:
             await anyio.sleep(pause)
-        await self._take(epoch, taken)
-        outputs = await self._stepping.finish()
+        await self._take(stepping, epoch, taken)
+        async with aclosing(stepping.finish()) as outputs:
+            async for identity, delta in outputs:
+                await self._outlets[identity].put(epoch, delta)
         self._epoch_count += 1
         self._dirty = True
         if self._fresh_since is None:
             self._fresh_since = self._clock.monotonic()
-        for identity, delta in outputs.items():
-            await self._outlets[identity].put(epoch, delta)
         if self._config is not None and self._config.snapshot_interval_ms == 0:
             self._due.set()
 
-    async def _take(self, epoch: int, taken: list[list[Batch]]) -> None:
+    async def _take(self, stepping: Stepping, epoch: int, taken: list[list[Batch]]) -> None:
         """Takes what has arrived into an epoch, and what comes until every change in it is whole."""
         while True:
             for identity, batches in zip(self._sources, taken, strict=True):
-                await self._stepping.take(epoch, identity, batches)
+                await stepping.take(epoch, identity, batches)
                 for batch in batches:
                     self._skipped += batch.skipped
                     self._rows += _rows(batch.delta)

@@ -1,28 +1,25 @@
-"""Where logs lie in a run without a state root: in a temporary directory, for what may have to be taken back."""
+"""Where logs lie in a run without a state root: on disk while it goes on, for what may have to be taken back."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import anyio.to_thread
 
 from asyncpersist.checkpoint.manifest import ObjectRef
+from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.snapshots import LogSegment
 
 __all__ = ["Spool"]
 
 
 class Spool:
-    """A `LogStore` of one run. The directory is made with the first segment, and removed when `closing` is closed."""
+    """A `LogStore` of one run."""
 
-    def __init__(self, closing: AsyncExitStack) -> None:
-        self._closing = closing
-        self._directory: str | None = None
-        self._opening = asyncio.Lock()
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
         self._count = 0
 
     def is_consolidated(self, stream: str) -> bool:
@@ -31,13 +28,9 @@ class Spool:
 
     async def put(self, part: LogSegment, epoch: int) -> ObjectRef:
         """Writes a segment. Raises `OSError`."""
-        async with self._opening:
-            if self._directory is None:
-                made = await anyio.to_thread.run_sync(lambda: tempfile.TemporaryDirectory(prefix="asyncpersist-"))
-                self._closing.push_async_callback(anyio.to_thread.run_sync, made.cleanup)
-                self._directory = made.name
         self._count += 1
-        path = os.path.join(self._directory, f"{self._count}.arrow")
+        name = f"log-{self._count}.arrow"
+        path = os.path.join(await self._scratch.directory(), name)
 
         def write() -> int:
             data = part.encode("zstd")

@@ -6,7 +6,7 @@ nothing of it leaves before the epoch is whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 import anyio.to_thread
@@ -19,6 +19,8 @@ from asyncpersist.graph.plan import Plan
 from asyncpersist.io.source import Batch
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.offsets import OffsetTable
+from asyncpersist.runtime.overflow import Overflow
+from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.source_log import SourceLog
 
 __all__ = ["Stepping"]
@@ -27,23 +29,35 @@ _PASS_BYTES = 96 << 20
 """Bytes of rows at which a pass is made although more of the epoch is to come."""
 _OUTPUT_ROWS = 1 << 20
 """Rows of output over several passes at which what cancels out is dropped."""
+_MOST_ROWS = 1 << 22
+"""Rows of output of one epoch to one sink beyond which they are kept on disk until the epoch is whole."""
 _ORDER_BITS = 22
 """An `ORDER` is an epoch, shifted by so many bits, plus a position: 8 million rows before the next epoch's begin."""
 
 
 class Stepping:
-    """`logs`: by source, for those that have one; filled before the first epoch."""
+    """The epochs of one run; `logs` by source, for those that have one."""
 
-    def __init__(self, plan: Plan, dataflow: Dataflow, offsets: Mapping[str, OffsetTable]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        dataflow: Dataflow,
+        *,
+        offsets: Mapping[str, OffsetTable],
+        logs: Mapping[str, SourceLog],
+        scratch: Scratch,
+    ) -> None:
         self._dataflow = dataflow
         self._offsets = offsets
+        self._logs = logs
+        self._scratch = scratch
         self._ordered = {vertex.identity: node.ordered for vertex, node in plan.sources}
         self._last_order = dict.fromkeys(self._ordered, 0)
-        self.logs: Mapping[str, SourceLog] = {}
         self._pending: dict[str, list[Delta]] = {}
         self._pending_bytes = 0
         self._outputs: dict[str, list[Delta]] = {}
         self._output_rows = 0
+        self._overflows: dict[str, Overflow] = {}
 
     async def take(self, epoch: int, source: str, batches: Sequence[Batch]) -> None:
         """Takes in what a source gave for this epoch; logs it, and steps it if it is much."""
@@ -54,18 +68,37 @@ class Stepping:
             delta = self._in_order(epoch, source, batch.delta)
             await self._add(epoch, source, delta)
 
-    async def finish(self) -> dict[str, Delta]:
-        """Steps the rest: the epoch's whole change by sink, consolidated, where there is one."""
+    async def finish(self) -> AsyncGenerator[tuple[str, Delta], None]:
+        """Steps the rest: the epoch's whole change by sink, consolidated, where there is one.
+
+        A large one comes in pieces, retractions before insertions.
+        """
         await self._pass()
+        if not self._overflows:
+            if any(len(deltas) > 1 for deltas in self._outputs.values()):
+                await self._settle()
+            outputs, self._outputs, self._output_rows = self._outputs, {}, 0
+            for sink, (delta,) in outputs.items():
+                yield sink, delta
+            return
+        await self._settle()
         outputs, self._outputs, self._output_rows = self._outputs, {}, 0
-        if all(len(deltas) == 1 for deltas in outputs.values()):
-            return {sink: deltas[0] for sink, deltas in outputs.items()}
-        whole = await anyio.to_thread.run_sync(_consolidated, outputs)
-        return {sink: delta for sink, delta in whole.items() if delta.height}
+        overflows, self._overflows = self._overflows, {}
+        for sink, deltas in outputs.items():
+            if sink not in overflows:
+                yield sink, deltas[0]
+            else:
+                await anyio.to_thread.run_sync(overflows[sink].add, deltas[0])
+        for sink, overflow in overflows.items():
+            for sign in (-1, 1):
+                parts = overflow.parts(sign)
+                while (delta := await anyio.to_thread.run_sync(_next, parts)) is not None:
+                    yield sink, delta
+            await anyio.to_thread.run_sync(overflow.remove)
 
     async def _retract(self, epoch: int, source: str, partition: str, part: int) -> None:
         offsets = self._offsets[source]
-        async with aclosing(self.logs[source].rows_of(part, offsets.since(partition))) as pieces:
+        async with aclosing(self._logs[source].rows_of(part, offsets.since(partition))) as pieces:
             async for piece in pieces:
                 assert piece.weights is not None
                 await self._add(epoch, source, Delta(piece.rows, -piece.weights))
@@ -82,8 +115,8 @@ class Stepping:
     async def _add(self, epoch: int, source: str, delta: Delta) -> None:
         if delta.is_empty():
             return
-        if source in self.logs:
-            self.logs[source].append(epoch, delta)
+        if source in self._logs:
+            self._logs[source].append(epoch, delta)
         self._pending.setdefault(source, []).append(delta)
         self._pending_bytes += int(delta.rows.estimated_size())
         if self._pending_bytes >= _PASS_BYTES:
@@ -97,10 +130,24 @@ class Stepping:
             self._outputs.setdefault(sink, []).append(delta)
             self._output_rows += delta.height
         if self._output_rows > _OUTPUT_ROWS and any(len(deltas) > 1 for deltas in self._outputs.values()):
-            whole = await anyio.to_thread.run_sync(_consolidated, self._outputs)
-            self._outputs = {sink: [delta] for sink, delta in whole.items() if delta.height}
-            self._output_rows = sum(delta.height for delta in whole.values())
+            await self._settle()
+            for sink in [sink for sink, (delta,) in self._outputs.items() if delta.height > _MOST_ROWS]:
+                (delta,) = self._outputs.pop(sink)
+                self._output_rows -= delta.height
+                if sink not in self._overflows:
+                    self._overflows[sink] = Overflow(await self._scratch.directory(), f"epoch-{len(self._overflows)}")
+                await anyio.to_thread.run_sync(self._overflows[sink].add, delta)
+
+    async def _settle(self) -> None:
+        """One consolidated delta for each sink that is told something."""
+        whole = await anyio.to_thread.run_sync(_consolidated, self._outputs)
+        self._outputs = {sink: [delta] for sink, delta in whole.items() if delta.height}
+        self._output_rows = sum(delta.height for delta in whole.values())
 
 
 def _consolidated(outputs: Mapping[str, Sequence[Delta]]) -> dict[str, Delta]:
     return {sink: consolidate(concat(deltas)) for sink, deltas in outputs.items()}
+
+
+def _next(parts: Iterator[Delta]) -> Delta | None:
+    return next(parts, None)

@@ -8,6 +8,7 @@ import pytest
 
 import asyncpersist as ap
 from asyncpersist.errors import GraphError, RunStopped, StateInUse
+from asyncpersist.runtime import engine
 from tests.runtime.pieces import Collected, Feed, counting
 
 
@@ -150,3 +151,59 @@ async def test_cancelled_at_every_await_of_a_snapshot(turns: int) -> None:
     feed.hold = False
     await ap.run(counting(feed, collected), persistence_config=config)
     assert collected.totals() == {"a": 2, "b": 1}
+
+
+async def test_a_snapshot_asked_for_at_the_very_end_is_answered() -> None:
+    feed, config = Feed(["a"], hold=True), memory()
+    async with ap.Runtime(counting(feed, Collected()), persistence_config=config) as runtime:
+        await feed.given.wait()
+        stopping = asyncio.create_task(runtime.stop())
+        asked = []
+        while not stopping.done():
+            asked.append(asyncio.create_task(runtime.snapshot()))
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert len(answers) > 10
+    assert all(isinstance(answer, RunStopped) or answer.kind == "snapshot" for answer in answers)
+
+
+async def test_too_much_that_is_uncommitted_makes_a_snapshot_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_UNCOMMITTED_BYTES", 2)
+    monkeypatch.setattr(engine, "_INTAKE_BYTES", 1)
+    feed, collected = Feed(*(["a"] for _ in range(20))), Collected()
+    async with ap.Runtime(counting(feed, collected), persistence_config=memory()) as runtime:
+        await runtime.wait()
+        assert runtime.statistics().snapshots > 5
+    assert collected.totals() == {"a": 20}
+
+
+async def test_waiting_for_a_run_that_was_cut_off_says_so() -> None:
+    feed, collected = Feed(["a"], hold=True), Collected()
+    runtime = ap.Runtime(counting(feed, collected), persistence_config=memory())
+    await runtime.__aenter__()
+    await feed.given.wait()
+    stopping = asyncio.create_task(runtime.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    for ending in (runtime.wait, runtime.stop):
+        with pytest.raises(RunStopped, match="without a last snapshot"):
+            await ending()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"takeover": "no"}, TypeError),
+        ({"shutdown_timeout": "30"}, TypeError),
+        ({"shutdown_timeout": None}, TypeError),
+        ({"shutdown_timeout": -1}, ValueError),
+        ({"shutdown_timeout": float("nan")}, ValueError),
+    ],
+)
+async def test_wrong_settings_are_refused_before_anything_is_read(
+    settings: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=next(iter(settings))):
+        ap.Runtime(counting(Feed(["a"]), Collected()), **settings)  # type: ignore[arg-type]

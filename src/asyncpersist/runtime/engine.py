@@ -219,6 +219,9 @@ class Engine:
                 if self._stopping:
                     self._stop_reading()
             else:
+                if self._intake.ready and not self._captured_bytes:
+                    # Too much is uncommitted: the next snapshot does not wait for its time.
+                    self._due.set()
                 await self._wake.wait()
                 self._wake.clear()
 
@@ -293,6 +296,7 @@ class Engine:
             await self._snapshot(snapshots)
         await self._snapshot(snapshots)
         self._snapshots_over.set()
+        self._fail_waiters(None)
 
     async def _until_due(self) -> None:
         assert self._config is not None
@@ -341,7 +345,7 @@ class Engine:
             progress={"rows": self._rows_before + self._rows},
         )
 
-    def _fail_waiters(self, error: BaseException) -> None:
+    def _fail_waiters(self, error: BaseException | None) -> None:
         for waiter in (*self._waiters, *self._answering):
             if not waiter.done():
                 stopped = RunStopped("the run ended before its snapshot was committed")

@@ -106,7 +106,7 @@ class Launch:
             fetched = await recovery.fetch(root, self.states)
             for identity, table in self.offsets.items():
                 if (frame := fetched.pop(f"offsets/{identity}", None)) is not None:
-                    table.load(frame)
+                    await anyio.to_thread.run_sync(table.load, frame)
             await self._check(head)
             known = head.sinks if head else {}
             new = {v.identity: node.sink for v, node in self.plan.sinks if v.identity not in known}

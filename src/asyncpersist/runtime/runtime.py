@@ -52,6 +52,12 @@ class Runtime:
         if persistence_config is not None and not isinstance(persistence_config, Config):
             given = type(persistence_config).__name__
             raise TypeError(f"persistence_config must be an asyncpersist.persistence.Config, not {given}")
+        if not isinstance(takeover, bool):
+            raise TypeError(f"takeover must be a bool, not {type(takeover).__name__}")
+        if not isinstance(shutdown_timeout, int | float) or isinstance(shutdown_timeout, bool):
+            raise TypeError(f"shutdown_timeout must be a number of seconds, not {type(shutdown_timeout).__name__}")
+        if not shutdown_timeout >= 0:
+            raise ValueError(f"shutdown_timeout must be at least 0 seconds, not {shutdown_timeout}")
         self._graph = current_graph() if graph is None else graph
         self._config = persistence_config
         self._takeover = takeover
@@ -110,8 +116,7 @@ class Runtime:
         """
         task = self._entered()
         await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
+        self._outcome(task)
 
     async def stop(self) -> None:
         """Ends the run with a last snapshot; input that was not stepped is read again by the next run.
@@ -127,8 +132,7 @@ class Runtime:
             except asyncio.CancelledError:
                 await self._abort()
                 raise
-        if not task.cancelled():
-            task.result()
+        self._outcome(task)
 
     async def snapshot(self) -> Manifest:
         """Takes a snapshot whose barrier is after this call, and returns what was committed.
@@ -145,6 +149,12 @@ class Runtime:
         self._entered()
         assert self._engine is not None
         return self._engine.statistics()
+
+    def _outcome(self, task: asyncio.Task[None]) -> None:
+        """Raises the run's error, if it ended with one."""
+        if task.cancelled():
+            raise RunStopped("the run was ended at once, without a last snapshot: a call of stop was cancelled")
+        task.result()
 
     def _entered(self) -> asyncio.Task[None]:
         if self._task is None:

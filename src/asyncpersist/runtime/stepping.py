@@ -92,8 +92,8 @@ class Stepping:
         for sink, overflow in overflows.items():
             for sign in (-1, 1):
                 parts = overflow.parts(sign)
-                while (delta := await anyio.to_thread.run_sync(_next, parts)) is not None:
-                    yield sink, delta
+                while (piece := await anyio.to_thread.run_sync(_next, parts)) is not None:
+                    yield sink, piece
             await anyio.to_thread.run_sync(overflow.remove)
 
     async def _retract(self, epoch: int, source: str, partition: str, part: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -190,3 +192,20 @@ async def test_a_change_is_one_epoch_and_a_stop_waits_for_its_end() -> None:
     assert len(changes) <= 2
     await ap.run(counting(source, collected), persistence_config=config)
     assert collected.totals() == {"a": 1, "c": 1, "d": 1}
+
+
+async def test_rewriting_again_and_again_does_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_log, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    batches = [batch(1, "u", 1, ["a", "b"])]
+    batches += [batch(n, "u", n, ["a", str(n)], retracts=n - 1) for n in range(2, 200)]
+    source, collected = Versions(batches), Collected()
+    files = []
+    collected.on_write = lambda: files.append(len(list(tmp_path.rglob("*.arrow"))))
+    await ap.run(counting(source, collected))
+    assert collected.totals() == {"a": 1, "199": 1}
+    assert len(files) > 5
+    assert max(files) < 10
+    assert not list(tmp_path.iterdir())

@@ -90,8 +90,10 @@ class Capture:
 class Snapshots:
     """The objects that make up the newest snapshot of a run, and how the next one comes about.
 
-    One snapshot is written at a time.
+    One snapshot is written at a time. It is the `LogStore` of a run with a root.
     """
+
+    temporary = False
 
     def __init__(
         self,
@@ -182,6 +184,10 @@ class Snapshots:
     async def get(self, ref: ObjectRef) -> bytes:
         """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` as `write` does."""
         return await self._insist(lambda: self._root.get(ref))
+
+    async def delete(self, ref: ObjectRef) -> None:
+        """Never asked for: what no snapshot names any more is collected."""
+        raise NotImplementedError
 
     def named(self, stream: str) -> Sequence[ObjectRef]:
         """The objects of a stream in the newest snapshot, in the order in which they apply."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio.to_thread
@@ -31,6 +31,9 @@ _SEGMENT_BYTES = 32 << 20
 class LogStore(Protocol):
     """Where the segments of logs lie."""
 
+    temporary: bool
+    """Whether only what is there matters, so that what was taken back is dropped rather than logged."""
+
     def is_consolidated(self, stream: str) -> bool:
         """Whether neither ids nor epochs of a log matter to anyone, so that equal rows may become one."""
 
@@ -43,6 +46,9 @@ class LogStore(Protocol):
     def named(self, stream: str) -> Sequence[ObjectRef]:
         """The objects of a log that no `SourceLog` has to remember, in order."""
 
+    async def delete(self, ref: ObjectRef) -> None:
+        """Deletes a segment of a temporary store."""
+
     def reading(self) -> AbstractAsyncContextManager[object]:
         """While it is entered, nothing that is `named` is deleted."""
 
@@ -51,6 +57,8 @@ class LogStore(Protocol):
 class _Segment:
     last_epoch: int
     written: asyncio.Future[ObjectRef]
+    dropped: set[int] = field(default_factory=set)
+    dropped_rows: int = 0
 
 
 class SourceLog:
@@ -99,10 +107,41 @@ class SourceLog:
                 yield piece
             for segment in reversed(unnamed):
                 if (piece := await self._fetch(await segment.written, part)).height:
+                    segment.dropped_rows += piece.height
                     yield piece
             for ref in reversed(named):
                 if (piece := await self._fetch(ref, part)).height:
                     yield piece
+
+    async def retract(self, epoch: int, part: int, since: int) -> AsyncGenerator[Delta, None]:
+        """What takes back all of a part, in pieces of bounded size; logged, or dropped from a temporary log."""
+        async with aclosing(self.rows_of(part, since)) as pieces:
+            async for piece in pieces:
+                assert piece.weights is not None
+                taken_back = Delta(piece.rows, -piece.weights)
+                if not self._store.temporary:
+                    self.append(epoch, taken_back)
+                yield taken_back
+        if self._store.temporary:
+            await self._drop(part)
+
+    async def _drop(self, part: int) -> None:
+        """Forgets a part whose rows were all taken back. Segments that are half of such rows are written anew."""
+        deltas = await anyio.to_thread.run_sync(_without, self._deltas, part)
+        self._deltas, self._size = deltas, sum(int(delta.rows.estimated_size()) for _, delta in deltas)
+        for segment in list(self._segments):
+            segment.dropped.add(part)
+            ref = await segment.written
+            if 2 * segment.dropped_rows <= ref.rows:
+                continue
+            rest = await anyio.to_thread.run_sync(_remaining, await self._store.get(ref), segment.dropped)
+            await self._store.delete(ref)
+            self._segments.remove(segment)
+            if rest.height:
+                self._deltas.insert(0, (segment.last_epoch, rest))
+                self._size += int(rest.rows.estimated_size())
+        if self._size >= _SEGMENT_BYTES:
+            self._write()
 
     async def _fetch(self, ref: ObjectRef, part: int) -> Delta:
         data = await self._store.get(ref)
@@ -123,6 +162,15 @@ class SourceLog:
 
     async def _put(self, segment: LogSegment, last_epoch: int, written: asyncio.Future[ObjectRef]) -> None:
         written.set_result(await self._store.put(segment, last_epoch))
+
+
+def _without(deltas: Sequence[tuple[int, Delta]], part: int) -> list[tuple[int, Delta]]:
+    kept = [(epoch, Delta.from_weighted(d.weighted().filter(pl.col(PART) != part))) for epoch, d in deltas]
+    return [(epoch, delta) for epoch, delta in kept if delta.height]
+
+
+def _remaining(data: bytes, dropped: set[int]) -> Delta:
+    return Delta.from_weighted(codec.decode(data).filter(~pl.col(PART).is_in(list(dropped))).drop(codec.EPOCH))
 
 
 def _only(deltas: Sequence[Delta], part: int) -> Delta:

@@ -18,6 +18,8 @@ __all__ = ["Spool"]
 class Spool:
     """A `LogStore` of one run."""
 
+    temporary = True
+
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
         self._count = 0
@@ -50,10 +52,14 @@ class Spool:
 
         return await anyio.to_thread.run_sync(read)
 
+    async def delete(self, ref: ObjectRef) -> None:
+        """Deletes a segment. Raises `OSError`."""
+        await anyio.to_thread.run_sync(os.unlink, ref.key)
+
     def named(self, stream: str) -> Sequence[ObjectRef]:
         """None: a `SourceLog` remembers all it wrote."""
         return ()
 
     def reading(self) -> AbstractAsyncContextManager[object]:
-        """Nothing is ever deleted before the end."""
+        """Nothing that is named is ever deleted: nothing is."""
         return nullcontext()

@@ -98,10 +98,9 @@ class Stepping:
 
     async def _retract(self, epoch: int, source: str, partition: str, part: int) -> None:
         offsets = self._offsets[source]
-        async with aclosing(self._logs[source].rows_of(part, offsets.since(partition))) as pieces:
+        async with aclosing(self._logs[source].retract(epoch, part, offsets.since(partition))) as pieces:
             async for piece in pieces:
-                assert piece.weights is not None
-                await self._add(epoch, source, Delta(piece.rows, -piece.weights))
+                await self._pend(source, piece)
         offsets.retract(partition)
 
     def _in_order(self, epoch: int, source: str, delta: Delta) -> Delta:
@@ -117,6 +116,9 @@ class Stepping:
             return
         if source in self._logs:
             self._logs[source].append(epoch, delta)
+        await self._pend(source, delta)
+
+    async def _pend(self, source: str, delta: Delta) -> None:
         self._pending.setdefault(source, []).append(delta)
         self._pending_bytes += int(delta.rows.estimated_size())
         if self._pending_bytes >= _PASS_BYTES:

@@ -15,7 +15,7 @@ import pytest
 import asyncpersist as ap
 from asyncpersist.columnar.delta import PART, Delta
 from asyncpersist.io.source import Batch, Needs, Offsets, Source, SourceReader
-from asyncpersist.runtime import source_log, stepping
+from asyncpersist.runtime import engine, source_log, stepping
 from tests.runtime.pieces import Collected, counting
 
 
@@ -194,9 +194,8 @@ async def test_a_change_is_one_epoch_and_a_stop_waits_for_its_end() -> None:
     assert collected.totals() == {"a": 1, "c": 1, "d": 1}
 
 
-async def test_rewriting_again_and_again_does_not_fill_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rewriting_again_and_again_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_INTAKE_BYTES", 1)
     monkeypatch.setattr(source_log, "_SEGMENT_BYTES", 1)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     batches = [batch(1, "u", 1, ["a", "b"])]

@@ -24,12 +24,16 @@ QUICK_SCALE = 0.05
 WIDTH = 130
 """Columns of the tables where there is no terminal to ask."""
 
+FIGURES = {"rows_per_second": "rows/s", "latency_p50_ms": "p50 ms", "latency_p99_ms": "p99 ms"}
+"""What only some measures have, and how it is headed."""
+
 What = StrEnum("What", list(MEASURES))
 
 
 def samples_table(what: str, samples: Samples) -> Table:
     table = Table(title=f"{what}: medians of {max(taken['round'] for taken in samples) + 1}", title_justify="left")
-    for heading in ("workload", "", "seconds", "(least to most)", "restart s", "state MB", "peak MB"):
+    more = [heading for figure, heading in FIGURES.items() if any(figure in taken for taken in samples)]
+    for heading in ("workload", "", "seconds", "(least to most)", "restart s", "state MB", "peak MB", *more):
         table.add_column(heading, justify="left" if heading in ("", "workload") else "right")
     for workload, contestant in dict.fromkeys((taken["workload"], taken["contestant"]) for taken in samples):
         mine = [one for one in samples if (one["workload"], one["contestant"]) == (workload, contestant)]
@@ -48,6 +52,7 @@ def samples_table(what: str, samples: Samples) -> Table:
             middle("restart_seconds"),
             middle("state_bytes", 1e6, ".1f"),
             middle("peak_resident_bytes", 1e6, ".0f"),
+            *(middle(figure, 1, ",.1f") for figure, heading in FIGURES.items() if heading in more),
         )
         if part:
             table.caption = f"* extrapolated from {mine[0]['rows']:,} rows; its other figures are of those rows"

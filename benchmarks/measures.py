@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.contestants import BYTEWAX, CONTESTANTS, Contestant, run_program, sample
 from benchmarks.figures import OURS, OURS_ON, Line, Samples, median, throughput_lines
+from benchmarks.live import events, latency
 from benchmarks.workloads import WORKLOADS, Workload
 
 __all__ = ["MEASURES", "Plan"]
@@ -118,4 +119,6 @@ MEASURES: dict[str, Callable[[Plan], tuple[Samples, list[Line]]]] = {
     "cost": cost,
     "lag": lag,
     "snapshots": snapshots,
+    "events": events,
+    "latency": latency,
 }

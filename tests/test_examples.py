@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -57,3 +61,58 @@ def test_wordcount_goes_on_with_only_what_is_new(tmp_path: Path) -> None:
 
     run("wordcount.py", tmp_path)
     assert output.read_bytes() == after
+
+
+@contextlib.contextmanager
+def running(example: str, directory: Path) -> Iterator[None]:
+    """The example, ended by Ctrl-C."""
+    process = subprocess.Popen([sys.executable, "-W", "error", str(EXAMPLES / example)], cwd=directory)
+    try:
+        yield
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def becomes(output: Path, wanted: dict[str, int]) -> None:
+    """Waits until the output amounts to that."""
+    late = time.monotonic() + 20
+    while (found := final(whole(output))) != wanted:
+        assert time.monotonic() < late, f"{found} instead of {wanted}"
+        time.sleep(0.02)
+
+
+def whole(output: Path) -> pl.DataFrame:
+    """The changes in an output that may be unfinished at its end."""
+    text = output.read_bytes() if output.exists() else b""
+    lines = text[: text.rfind(b"\n") + 1] or b"word,count,time,diff\n"
+    return pl.read_csv(lines, schema={"word": pl.String, "count": pl.Int64, "time": pl.Int64, "diff": pl.Int64})
+
+
+def test_live_files_are_followed(tmp_path: Path) -> None:
+    inputs, output = tmp_path / "input", tmp_path / "counts.csv"
+    inputs.mkdir()
+    write_lines(inputs / "a.jsonl", ["to", "be"])
+    with running("live_files.py", tmp_path):
+        becomes(output, {"to": 1, "be": 1})
+        write_lines(inputs / "b.jsonl", ["or", "not"])
+        becomes(output, {"to": 1, "be": 1, "or": 1, "not": 1})
+        with (inputs / "a.jsonl").open("a") as file:
+            file.write('{"word":"to"}\n{"wor')
+            file.flush()
+            becomes(output, {"to": 2, "be": 1, "or": 1, "not": 1})
+            file.write('d":"be"}\n')
+        becomes(output, {"to": 2, "be": 2, "or": 1, "not": 1})
+        write_lines(inputs / "b.jsonl", ["or", "nit"])
+        becomes(output, {"to": 2, "be": 2, "or": 1, "nit": 1})
+        (inputs / "b.jsonl").rename(inputs / "c.jsonl")
+        (inputs / "a.jsonl").unlink()
+        becomes(output, {"or": 1, "nit": 1})
+    write_lines(inputs / "c.jsonl", ["to", "sleep"])
+    before = output.read_bytes()
+    with running("live_files.py", tmp_path):
+        becomes(output, {"to": 1, "sleep": 1})
+    assert output.read_bytes().startswith(before)
+    assert (whole(output).group_by("word", "count").agg(pl.col("diff").sum())["diff"] >= 0).all()

@@ -74,6 +74,8 @@ def test_ending_with_the_replay_needs_a_replay(mode: M) -> None:
     ("settings", "error", "says"),
     [
         ({"snapshot_interval_ms": -1}, ValueError, "at least 0"),
+        ({"snapshot_interval_ms": 10**400}, ValueError, "at most 315360000000, which is ten years"),
+        ({"snapshot_interval_ms": 315_360_000_001}, ValueError, "ten years"),
         ({"snapshot_interval_ms": 1.5}, TypeError, "snapshot_interval_ms must be of type int, not float"),
         ({"snapshot_interval_ms": True}, TypeError, "int, not bool"),
         ({"snapshot_access": "full"}, TypeError, "SnapshotAccess"),
@@ -128,7 +130,13 @@ async def test_the_filesystem_backend(tmp_path: Path, monkeypatch) -> None:
         assert backend.owns_store
         assert backend.fs_path == path
     assert list(tmp_path.iterdir()) == []
-    for wrong, error in ((5, TypeError), ("", ValueError), (b"state", TypeError)):
+    for wrong, error in (
+        (5, TypeError),
+        ("", ValueError),
+        (b"state", TypeError),
+        ("a\0b", ValueError),
+        ("\ud800", ValueError),
+    ):
         with pytest.raises(error, match=r"Backend\.filesystem"):
             Backend.filesystem(wrong)  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["report", "task", "timed"]
+__all__ = ["percentiles", "report", "task", "timed"]
 
 
 def task() -> dict[str, Any]:
@@ -24,6 +24,17 @@ def timed(figures: dict[str, Any]) -> Iterator[None]:
     start = time.perf_counter()
     yield
     figures["seconds"] = time.perf_counter() - start
+
+
+def percentiles(lags: list[float]) -> dict[str, float]:
+    """Of seconds, in milliseconds."""
+    ordered = sorted(lags)
+    return {
+        "p50": ordered[len(ordered) // 2] * 1e3,
+        "p99": ordered[int(len(ordered) * 0.99)] * 1e3,
+        "max": ordered[-1] * 1e3,
+        "ticks": len(ordered),
+    }
 
 
 def peak_resident_bytes() -> int:

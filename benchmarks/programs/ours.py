@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 
-from measured import report, task, timed
+from measured import percentiles, report, task, timed
 
 import asyncpersist as ap
 
@@ -49,17 +49,6 @@ async def tick(lags: list[float]) -> None:
         start = time.perf_counter()
         await asyncio.sleep(0.001)
         lags.append(time.perf_counter() - start - 0.001)
-
-
-def percentiles(lags: list[float]) -> dict[str, float]:
-    """In milliseconds."""
-    ordered = sorted(lags)
-    return {
-        "p50": ordered[len(ordered) // 2] * 1e3,
-        "p99": ordered[int(len(ordered) * 0.99)] * 1e3,
-        "max": ordered[-1] * 1e3,
-        "ticks": len(ordered),
-    }
 
 
 async def ticked(work: Awaitable[object]) -> dict[str, float]:

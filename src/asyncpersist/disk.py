@@ -59,6 +59,10 @@ class Disk:
         """Removes a name; a missing one is fine."""
         path.unlink(missing_ok=True)
 
+    def rmdir(self, path: Path) -> None:
+        """Removes an empty directory."""
+        path.rmdir()
+
     def fsync_directory(self, path: Path) -> None:
         """Returns once the names in a directory are on the medium."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -48,6 +48,9 @@ _VALID: dict[SnapshotAccess, tuple[PersistenceMode, ...]] = {
     SnapshotAccess.OFFSETS_ONLY: (PersistenceMode.PERSISTING, PersistenceMode.SELECTIVE_PERSISTING),
 }
 
+_LONGEST_INTERVAL = 10 * 365 * 24 * 3600 * 1000
+"""Milliseconds in ten years."""
+
 _BUILT = (PersistenceMode.PERSISTING, PersistenceMode.OPERATOR_PERSISTING)
 
 
@@ -83,6 +86,8 @@ class Backend:
         text = os.fspath(path)
         if not isinstance(text, str) or not text:
             raise ValueError("Backend.filesystem takes the path of a directory; the path given is empty or bytes")
+        if "\0" in text or not _is_encodable(text):
+            raise ValueError(f"Backend.filesystem takes the path of a directory; {text!r} cannot be one")
         return cls(_Directory(text), fs_path=path)
 
     @classmethod
@@ -131,7 +136,7 @@ class Config:
     """How a run persists.
 
     - `snapshot_interval_ms`: desired time between snapshots; 0 (default): after every epoch, grouped while one is being
-      written. Larger: a snapshot may lag further behind, and costs less.
+      written. Larger: a snapshot may lag further behind, and costs less. At most ten years.
     - `snapshot_access`, `persistence_mode`: what is kept and what is done with it. FULL goes with every mode;
       RECORD and REPLAY with BATCH, SPEEDRUN_REPLAY, REALTIME_REPLAY and PERSISTING; OFFSETS_ONLY with PERSISTING and
       SELECTIVE_PERSISTING.
@@ -172,6 +177,8 @@ class Config:
         _check_choice("compression", self.compression, "zstd", "lz4", "uncompressed")
         if self.snapshot_interval_ms < 0:
             raise ValueError(f"snapshot_interval_ms must be at least 0, not {self.snapshot_interval_ms}")
+        if self.snapshot_interval_ms > _LONGEST_INTERVAL:
+            raise ValueError(f"snapshot_interval_ms must be at most {_LONGEST_INTERVAL}, which is ten years")
         if self.retain_snapshots < 1:
             raise ValueError(f"retain_snapshots must be at least 1, not {self.retain_snapshots}")
         if self.retain_for is not None and self.retain_for < timedelta(0):
@@ -240,6 +247,14 @@ class Config:
 def _check_type(name: str, value: object, expected: type) -> None:
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise TypeError(f"{name} must be of type {expected.__name__}, not {type(value).__name__}")
+
+
+def _is_encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_choice(name: str, value: object, *allowed: object) -> None:

@@ -63,13 +63,13 @@ def test_only_proof_makes_an_owner_gone() -> None:
 def test_a_takeover_in_doubt_stays_in_doubt_until_a_snapshot() -> None:
     def claim(head, exclusive):
         return protocol.claim(
-            head, token="t", owner=owner(), exclusive=exclusive, now=0.0, mode="M", access="A", graph={}, sinks={}
+            [head], token="t", owner=owner(), exclusive=exclusive, now=0.0, mode="M", access="A", graph={}, sinks={}
         )
 
     doubtful = claim(manifest(3), False)
     assert not doubtful.exclusive
     assert not claim(doubtful, True).exclusive
-    assert not claim(protocol.release(doubtful, token="t", now=0.0, gone=set()), True).exclusive
+    assert not claim(protocol.release(doubtful, Retention((), 1, ()), token="t", now=0.0), True).exclusive
     after = protocol.snapshot(
         doubtful,
         Retention((), 1, ()),
@@ -148,9 +148,9 @@ A, B, C, D = (o(1, name) for name in "abcd")
         ),
         pytest.param(
             facts([manifest(4, A, kind="claim"), manifest(3, A, kind="release"), manifest(2, A), manifest(1, B)]),
-            [4, 3, 2],
-            [manifest_key(1), B],
-            id="claims and releases do not count",
+            [2],
+            [manifest_key(1), manifest_key(3), manifest_key(4), B],
+            id="claims and releases do not count and do not stay",
         ),
         pytest.param(
             facts([manifest(3, at=990), manifest(2, at=980), manifest(1, A, at=10)], retain_for=25.0),

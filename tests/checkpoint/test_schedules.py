@@ -1,15 +1,20 @@
-"""Seeded schedules of competing writers, faults and collectors: what was committed is there, once, in order."""
+"""Seeded schedules of competing writers, faults, kills and collectors.
+
+What was committed is there, once, in order; what was not is gone in the end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterable
 
 import pytest
 
 from asyncpersist.checkpoint.root import ClaimContended, Root
 from asyncpersist.errors import Fenced, StoreUnavailable
+from asyncpersist.objectstore.contract import Entry
 from asyncpersist.objectstore.memory import MemoryStore
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.stores import FaultyStore, Outcome
@@ -18,8 +23,12 @@ from tests.checkpoint.runs import Run, items
 FAULTS = [Outcome.DONE] * 12 + [Outcome.REFUSED, Outcome.LOST_ANSWER, Outcome.LOST_REQUEST]
 
 
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
 class Dawdling(FaultyStore):
-    """Lets others run for a seeded while before each call."""
+    """Lets others run for a seeded while before each call, and kills the caller now and then, before it or after."""
 
     def __init__(self, inner: MemoryStore, rng: random.Random) -> None:
         super().__init__(inner, lambda method, key: rng.choice(FAULTS))
@@ -28,6 +37,21 @@ class Dawdling(FaultyStore):
     async def _pause(self) -> None:
         for _ in range(self._rng.choice([0, 0, 1, 3, 20])):
             await asyncio.sleep(0)
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._rng.random() < 0.01:
+            raise Killed
+
+    async def list(self, prefix: str = "", *, limit: int | None = None) -> list[Entry]:
+        await self._pause()
+        return await super().list(prefix, limit=limit)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        await self._pause()
+        for key in sorted(keys):
+            await super().delete([key])
+            self._kill()
 
     async def get(self, key: str) -> bytes:
         await self._pause()
@@ -36,29 +60,35 @@ class Dawdling(FaultyStore):
     async def create(self, key: str, data: bytes) -> None:
         await self._pause()
         await super().create(key, data)
+        self._kill()
 
     async def put(self, key: str, data: bytes) -> None:
         await self._pause()
         await super().put(key, data)
+        self._kill()
 
 
 async def write(name: str, inner: MemoryStore, rng: random.Random, clock: ManualClock, committed: list[str]) -> None:
-    """A program that runs three times, is thrown out or ends, and merges what it has now and then."""
+    """A program that runs four times, is thrown out, killed or ends, and merges what it has now and then."""
     count = 0
-    for _ in range(3):
+    for _ in range(4):
         try:
             run = await Run.start(Dawdling(inner, rng), clock, takeover=True, retain=rng.choice([1, 2, 4]))
-        except (ClaimContended, StoreUnavailable):
+        except (ClaimContended, StoreUnavailable, Killed):
             continue
         try:
+            if rng.random() < 0.7:
+                with contextlib.suppress(StoreUnavailable):
+                    await run.root.sweep()
             for _ in range(rng.randint(1, 6)):
                 item = f"{name}{count}"
                 count += 1
                 await step(run, item, rng)
                 committed.append(item)
-            if rng.random() < 0.5:
-                await run.root.release()
-        except (Fenced, StoreUnavailable):
+            if rng.random() < 0.7:
+                await run.put("never named")
+                await run.root.release(clean=rng.random() < 0.5)
+        except (Fenced, StoreUnavailable, Killed):
             pass
         finally:
             run.root.abandon()
@@ -97,12 +127,21 @@ async def test_every_committed_item_is_there_once(seed: int) -> None:
     for name in "ab":
         own = [int(item[1:]) for item in found if item[0] == name]
         assert own == sorted(own)
-    for n in range(3):
-        await run.append(f"z{n}")
-        await run.root.collect()
+    ends = seed % 3
+    if ends == 0:
+        for n in range(3):
+            await run.append(f"z{n}")
+            await run.root.collect()
+        found += ["z0", "z1", "z2"]
+    elif ends == 1:
+        await run.root.sweep()
+    await run.root.release()
+    if ends == 2:  # What was only passed over is gone; the objects nobody names are left to the next sweep.
+        run = await Run.start(inner, clock)
+        await run.root.sweep()
+        await run.root.release()
     kept = {m.key for m in run.root.chain}.union(*(m.names() for m in run.root.chain))
     stored = {entry.key for entry in await inner.list()} - {"asyncpersist.json"}
     assert stored == kept
     assert await run.root.verify() == []
-    assert " ".join(await items(await Root.open(inner, clock=clock))).split() == [*found, "z0", "z1", "z2"]
-    run.root.abandon()
+    assert " ".join(await items(await Root.open(inner, clock=clock))).split() == found

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.arrangement import Arrangement
+from asyncpersist.columnar.members import Members
 from asyncpersist.columnar.rows import RowStore, own_copy
 from asyncpersist.columnar.slot_values import slot_values
 
@@ -108,11 +109,32 @@ def test_a_store_has_few_chunks() -> None:
         store.append(pl.DataFrame({"b": [start, start + 1, start + 2]}))
     everything = store.gather(np.arange(3000))
     assert everything["b"].to_list() == list(range(3000))
-    assert len(store._chunks) <= 8
+    assert len(store.chunks) <= 8
+    some = np.array([2999, 0, 5, 5, 1500])
+    assert sorted(store.pick(some)["b"]) == sorted(some)
+    assert store.pick(some[:0]).equals(pl.DataFrame(schema={"b": pl.Int64}))
+
+
+def test_keys_that_are_hashed_by_some_columns_differ_in_the_others() -> None:
+    arrangement = Arrangement(SCHEMA, hashed=["b"])
+    rows = frame([("x", 1), ("y", 1), (None, 1), ("x", 2)])
+    slots = claim(arrangement, rows)
+    assert len(set(slots.tolist())) == 4
+    assert arrangement.find(rows).tolist() == slots.tolist()
+    assert arrangement.find(frame([("z", 1)])).tolist() == [-1]
+
+
+def test_members_are_found_by_group() -> None:
+    members, owners = Members(), np.array([3, 0, 3, -1, 7, 0, 3], np.int64)
+    for start in range(0, len(owners), 2):
+        members.extend(owners[start : start + 2])
+    assert len(members) == len(owners)
+    assert sorted(members.of(np.array([7, 3]))) == [0, 2, 4, 6]
+    assert len(members.of(np.array([5]))) == 0
 
 
 def test_replaced_values_are_not_kept() -> None:
-    column = slot_values(pl.String())
+    column: Any = slot_values(pl.String())
     column.reserve(5)
     for i in range(2000):
         column.put(np.arange(5), pl.Series([f"value {i} {slot}" for slot in range(5)]))

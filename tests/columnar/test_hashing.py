@@ -175,3 +175,18 @@ def test_row_ids_sort_as_the_rows_lie_and_continue() -> None:
 def test_row_ids_keep_identity_and_partition_apart() -> None:
     assert row_ids("ab", "c", 0, 1).to_list() != row_ids("a", "bc", 0, 1).to_list()
     assert row_ids("a", "file-\udcff", 0, 1).len() == 1
+
+
+@pytest.mark.parametrize(
+    "dtype", [pl.Int64, pl.UInt64, pl.Float64, pl.String, pl.Boolean, pl.Datetime("us"), pl.UInt128]
+)
+def test_what_is_hashed_stays_as_it_is(dtype: pl.DataType) -> None:
+    """Also where it lies in several chunks of which some are empty, as after a filter."""
+    parts = [pl.DataFrame({"a": pl.Series(values).cast(dtype)}) for values in ([0, 1], [1, 0], [1])]
+    rows = pl.concat(parts, rechunk=False).filter(pl.Series([False, False, True, True, False]))
+    assert rows["a"].n_chunks() == 3
+    before = rows["a"].to_list()
+    hashes = hash_columns(rows, ["a"])
+    id_of(rows, ["a"])
+    assert rows["a"].to_list() == before
+    assert hash_columns(rows.rechunk(), ["a"]).tolist() == hashes.tolist()

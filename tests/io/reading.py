@@ -23,10 +23,14 @@ def json_format(defaults: Mapping[str, Any] | None = None, /, **columns: Any) ->
 
 
 def csv_format(
-    defaults: Mapping[str, Any] | None = None, settings: CsvParserSettings | None = None, /, **columns: Any
+    defaults: Mapping[str, Any] | None = None,
+    settings: CsvParserSettings | None = None,
+    encoding: str = "utf-8",
+    /,
+    **columns: Any,
 ) -> Csv:
     types = {name: DType.of(column) for name, column in columns.items()}
-    return Csv(types, defaults or {}, settings or CsvParserSettings())
+    return Csv(types, defaults or {}, settings or CsvParserSettings(), encoding)
 
 
 async def batches(source: Source, offsets: Mapping[str, Any] | None = None, *, ids: bool = True) -> list[Batch]:

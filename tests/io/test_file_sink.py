@@ -303,6 +303,22 @@ async def test_an_output_that_is_not_what_was_committed_is_an_error(tmp_path: Pa
     assert everything(tmp_path) == before
 
 
+@pytest.mark.parametrize("epochs", [(), (2, 4)])
+async def test_what_somebody_appended_after_a_clean_end_is_not_cut(tmp_path: Path, epochs: tuple[int, ...]) -> None:
+    path = tmp_path / "out.csv"
+    position = await written(path, epochs)
+    await sink(path).check(position, persistent=True, clean=True)
+    with path.open("a") as file:
+        file.write("precious")
+    before = everything(tmp_path)
+    with pytest.raises(OutputChanged, match=r"bytes, but \d+ were committed when the last run ended.*on_restart"):
+        await sink(path).check(position, persistent=True, clean=True)
+    assert everything(tmp_path) == before
+    await sink(path).check(position, persistent=True, clean=False)
+    await sink(path, "overwrite").check(position, persistent=True, clean=True)
+    await sink(path).check(position, persistent=False, clean=True)
+
+
 async def test_edits_far_before_the_position_are_not_looked_for(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     position = await written(path, range(0, 2000, 2))
@@ -340,6 +356,21 @@ async def test_a_path_that_can_be_no_output_is_an_error(tmp_path: Path, persiste
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="no regular file"):
         await sink(tmp_path / "pipe").check(None, persistent=persistent)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("name", ["o" * 300 + ".csv", "d" * 300 + "/out.csv", "loop", "loop/out.csv"])
+async def test_a_path_that_no_file_can_have_is_an_error(tmp_path: Path, name: str, persistent: bool) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError) as raised:
+        await sink(tmp_path / name).check(None, persistent=persistent)
+    assert str(tmp_path / name) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["\ud800.csv", "a\0b"])
+def test_a_path_that_is_no_text_is_an_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the path of an output"):
+        sink(tmp_path / name)
 
 
 async def test_what_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

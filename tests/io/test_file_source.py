@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from asyncpersist.columnar.delta import ID
 from asyncpersist.columnar.hashing import row_ids
 from asyncpersist.errors import InputError, InputNotFound, MalformedInput
-from asyncpersist.io import chunks
+from asyncpersist.io import open_file
 from asyncpersist.io.compression import zstd
 from asyncpersist.io.file_source import FileSource
 from asyncpersist.io.formats.format import Format
@@ -213,7 +213,7 @@ async def test_long_texts_are_shown_shortened(tmp_path: Path) -> None:
 
 
 async def test_a_record_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "LONGEST_RECORD", 1 << 20)
+    monkeypatch.setattr(open_file, "LONGEST_RECORD", 1 << 20)
     (tmp_path / "a").write_bytes(b"short\n" + b"x" * (3 << 20))
     with pytest.raises(MalformedInput, match="a', line 2: a record of more than 1 MiB, beginning with b'xxx"):
         await values(tmp_path, TEXT, chunk_bytes=100_000)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncpersist.dtypes import DateTimeUtc, DType, Json
@@ -410,6 +410,61 @@ async def test_csv_columns_are_taken_by_name(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_bytes(b'w,"v\n1"\n4,5\n')
     format = csv_format({"v\n1": "-"}, **{"v\n1": str, "w": int | None})
     assert await values(tmp_path, format) == [("1", 3), ("-", None), ("5", 4)]
+
+
+# -- CSV in other encodings
+
+
+TEXTS = {
+    "latin-1": "Zoë;naïve\x85",
+    "cp1252": "“Zoë” – 5 €",
+    "koi8-r": "Привет",
+    "euc_jp": "日本語",
+    "shift_jis": "ソ表能",
+    "gb18030": "日本€",
+    "big5": "功蓋許",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+async def test_csv_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    text = TEXTS[encoding]
+    lines = f"k,{text}\n" + "".join(f'{i},"{text}, ""{text}""\n"\n' for i in range(3000))
+    (tmp_path / "a.csv").write_bytes(lines.encode(encoding))
+    format = csv_format({}, None, encoding, **{"k": int, text: str})
+    for size in (1 << 20, 1000):
+        found = await values(tmp_path, format, chunk_bytes=size)
+        assert found == [(i, f'{text}, "{text}"\n') for i in range(3000)]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text('aé€","\n#', max_size=6), min_size=1, max_size=12),
+    st.sampled_from(["cp1252", "latin-1", "gb18030", "ascii"]),
+)
+def test_csv_both_ways_agree_in_other_encodings(fields: list[str], encoding: str) -> None:
+    data = b"".join(field.encode(encoding, "replace") + b",x\n" for field in fields)
+    both_ways(csv_format({}, None, encoding, v=str | None), data, ("v", "w"))
+
+
+def test_bytes_that_an_encoding_does_not_have() -> None:
+    format = csv_format({}, None, "cp1252", v=str)
+    data = b"a,caf\xe9\na,\x81\nb,\x80\n"
+    assert both_ways(format, data, ("k", "v")) == [("café",), ("€",)]
+    [record] = format.examine(data, ("k", "v")).bad
+    assert "not valid cp1252: 'charmap' codec can't decode byte 0x81" in record.error
+
+
+def test_bytes_that_are_utf_8_too_are_read_in_their_encoding() -> None:
+    format = csv_format({}, None, "latin-1", v=str)
+    assert both_ways(format, "a,Ã©\n".encode("latin-1"), ("k", "v")) == [("Ã©",)]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "gb18030"])
+def test_a_long_text_is_decoded_in_pieces(encoding: str) -> None:
+    data = "".join(f"{i},é{'€' * (37 * i % 5000)}\n" for i in range(300)).encode(encoding)
+    rows = csv_format({}, None, encoding, v=str).parse(data, ("k", "v"))
+    assert rows.rows() == [("é" + "€" * (37 * i % 5000),) for i in range(300)]
 
 
 # -- plain text

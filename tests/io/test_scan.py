@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from asyncpersist.errors import InputError, InputNotFound
-from asyncpersist.io.scan import covers, scan
+from asyncpersist.io.scan import Listing, covers, not_found, scan
 
 
 def partitions(path: Path | str) -> list[str]:
-    return [file.partition for file in scan(str(path))]
+    return [file.partition for file in scan(str(path)).files]
 
 
 def fill(root: Path, *names: str) -> None:
@@ -54,17 +55,16 @@ def test_a_relative_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     fill(tmp_path, "in/a", "b")
     monkeypatch.chdir(tmp_path)
     assert partitions("*") == ["b", "in/a"]
-    assert [file.path for file in scan("i*/a")] == [str(tmp_path / "in/a")]
+    assert [file.path for file in scan("i*/a").files] == [str(tmp_path / "in/a")]
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputNotFound, match="nowhere"):
-        scan(str(tmp_path / "nowhere"))
-    with pytest.raises(InputNotFound, match=r"\*\.csv"):
-        scan(str(tmp_path / "*.csv"))
+def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
-    with pytest.raises(InputNotFound, match="dangling"):
-        scan(str(tmp_path / "dangling"))
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "*.csv", "dangling", "nowhere/*", "dangling/*.csv", "empty/*", "empty/**/*.csv"):
+        assert scan(str(tmp_path / name)) == Listing([], (), exists=False), name
+        with pytest.raises(InputNotFound, match=re.escape(name)):
+            raise not_found(str(tmp_path / name))
 
 
 def test_an_empty_directory_is_no_error(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 def test_names_that_are_no_unicode_have_partitions_that_are(tmp_path: Path) -> None:
     for name in (b"caf\xe9", b"caf%E9", "café".encode()):
         (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_text("x\n")
-    found = scan(str(tmp_path))
+    found = scan(str(tmp_path)).files
     assert sorted(file.partition for file in found) == ["caf%25E9", "caf%E9", "café"]
     assert all(os.path.exists(file.path) for file in found)
 
@@ -122,4 +122,4 @@ def test_a_file_is_covered_if_it_is_found_once_it_is_there(tmp_path: Path, path:
     root = tmp_path.resolve()
     said = covers(f"{root}/{path}", f"{root}/{file}")
     fill(root, file)
-    assert said == (f"{root}/{file}" in [os.path.normpath(found.path) for found in scan(f"{root}/{path}")])
+    assert said == (f"{root}/{file}" in [os.path.normpath(found.path) for found in scan(f"{root}/{path}").files])

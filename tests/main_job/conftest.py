@@ -39,6 +39,14 @@ class Jobs:
         pid, fate = json.loads(self._server.stdout.readline())
         return pid, self._outcome.read_text() if fate == "exited" else fate
 
+    def begin(self, **order: Any) -> int:
+        """Starts the job, to be waited for with `wait`; returns the id of the process."""
+        return self.start(**order, detached=True)[0]
+
+    def wait(self, pid: int) -> str:
+        """The fate of a process that was begun."""
+        return self.run(wait=pid)
+
     def resume(self, pid: int) -> str:
         """Continues a stopped process and waits for its fate."""
         return self.run(resume=pid)

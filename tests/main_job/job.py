@@ -2,6 +2,7 @@
 
 Started once as a server (`python -m tests.main_job.job`), it forks a child for every line of JSON on its standard input
 and answers with the child's id and fate: imports are paid for once, and every child is a real process to be killed.
+An order with `detached` is answered at once, and one with `wait` starts nothing but waits for that child.
 """
 
 from __future__ import annotations
@@ -13,26 +14,37 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpersist as ap
 from asyncpersist.disk import Disk
 from asyncpersist.graph.node import SourceNode
 from asyncpersist.io.file_source import FileSource
 from asyncpersist.testing.disks import Call, FailingDisk, KillingDisk
+from tests.main_job.world_job import follow
 
 
 class Line(ap.Schema):
     word: str
 
 
-def define(folder: Path, output: Path, *, chunk: int | None = None) -> ap.Graph:
-    """`chunk`: bytes of input in an epoch, so that a short input has many."""
+def define(
+    folder: Path,
+    output: Path,
+    *,
+    mode: Literal["static", "streaming"] = "static",
+    chunk: int | None = None,
+    on_change: Callable[..., None] | None = None,
+) -> ap.Graph:
+    """`chunk`: bytes of input in a batch, so that a short input has many. `on_change` subscribes to the counts."""
     with ap.Graph() as graph:
-        lines = ap.io.jsonlines.read(folder, schema=Line, mode="static", name="lines")
+        lines = ap.io.jsonlines.read(folder, schema=Line, mode=mode, name="lines")
         counts = lines.groupby(ap.this.word).reduce(ap.this.word, count=ap.reducers.count())
         ap.io.csv.write(counts, output)
+        if on_change is not None:
+            ap.io.subscribe(counts, on_change)
     if chunk is not None:
         assert isinstance(lines.node, SourceNode)
         assert isinstance(lines.node.source, FileSource)
@@ -69,6 +81,9 @@ def _disk(order: dict[str, Any]) -> Disk | None:
 
 
 def _child(order: dict[str, Any]) -> None:
+    if order.get("job") == "world":
+        asyncio.run(follow(order))
+        return
     asyncio.run(
         count(
             Path(order["folder"]),
@@ -115,7 +130,10 @@ def _serve() -> None:
             pid = order["resume"]
             os.kill(pid, signal.SIGCONT)
         else:
-            pid = _start(order)
+            pid = _start(order) if "wait" not in order else order["wait"]
+        if order.get("detached"):
+            print(json.dumps([pid, "started"]), flush=True)
+            continue
         if "kill_after" in order:
             time.sleep(order["kill_after"])
             os.kill(pid, signal.SIGKILL)

@@ -14,7 +14,8 @@ import polars as pl
 from asyncpersist.columnar.codec import latest_rows
 from asyncpersist.columnar.delta import ID, Delta
 from asyncpersist.dtypes import DType
-from asyncpersist.operators.group_by import GroupBy, Reduction
+from asyncpersist.operators.operator import Operator
+from asyncpersist.operators.reducers.reduction import Reduction
 
 Row = dict[str, Any]
 
@@ -57,7 +58,7 @@ def float_sum(values: Iterable[float]) -> float:
 
 def reduced(reduction: Reduction, rows: Sequence[Row]) -> Any:
     """The value of a reduction over the rows of one group."""
-    if reduction.kind == "count":
+    if reduction.input is None:
         return len(rows)
     values = [row[reduction.input] for row in rows]
     present = [value for value in values if value is not None]
@@ -144,14 +145,14 @@ class Saved:
     def __init__(self) -> None:
         self.increments: dict[str, list[pl.DataFrame]] = {}
 
-    def capture(self, operator: GroupBy) -> None:
+    def capture(self, operator: Operator) -> None:
         for name, state in operator.states().items():
             increment = state.capture()
             if increment is not None:
                 before = [] if increment.complete else self.increments.get(name, [])
                 self.increments[name] = [*before, increment.rows]
 
-    def restore(self, operator: GroupBy) -> None:
+    def restore(self, operator: Operator) -> None:
         # In the order of names, which is not that in which the operator gives them.
         for name, state in sorted(operator.states().items(), reverse=True):
             if name in self.increments:

@@ -18,6 +18,7 @@ from asyncpersist.columnar.delta import ID, Delta
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import RowError, SchemaError
 from asyncpersist.operators.group_by import GroupBy, Reduction
+from asyncpersist.operators.reducers import value_log
 from tests.operators.oracle import Accumulated, Row, Saved, delta, expected, plain
 
 STR, INT, FLOAT = DType("str"), DType("int"), DType("float")
@@ -77,9 +78,11 @@ common = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 
 @pytest.fixture(autouse=True)
 def eager_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compaction from the first dead slot on."""
+    """Compaction from the first dead slot on, and value logs that are often put together."""
     monkeypatch.setattr(arrangement, "_MIN_GARBAGE", 0)
     monkeypatch.setattr(slot_values, "_MIN_GARBAGE", 0)
+    monkeypatch.setattr(value_log, "_MIN_ROWS", 0)
+    monkeypatch.setattr(value_log, "_MOST_PENDING", 2)
 
 
 @st.composite
@@ -98,7 +101,8 @@ def epochs(draw: st.DrawFn, *, retracting: bool) -> list[tuple[list[Row], list[R
         for row in new:
             row[ID] = (next_id * 7919) % 1009 + (next_id % 3) * 2**100
             next_id += 1
-        twins = [new[0], new[0]] if new and draw(st.booleans()) else []
+        doubled = draw(st.booleans())
+        twins = [new[0], new[0]] if new and doubled else []
         for twin in twins:
             new.append({**twin, ID: next_id + 2**64})
             next_id += 1
@@ -127,7 +131,8 @@ def check(
         types = {key: SCHEMA[key] for key in keys}
         return GroupBy(types, reductions, append_only=append_only, hash_bits=hash_bits)
 
-    operator, output, saved, live = make(), Accumulated(), Saved(), []
+    operator, output, saved = make(), Accumulated(), Saved()
+    live: list[Row] = []
     for number, (inserted, retracted) in enumerate(history):
         ids = {id(row) for row in retracted}
         live = [row for row in live if id(row) not in ids] + inserted
@@ -183,7 +188,8 @@ def test_unique(keys: list[str], column: str, history: Any, hash_bits: int, rest
     schema = {**SCHEMA, "u": SCHEMA[column]}
     reductions = [Reduction("u", "unique", "u", SCHEMA[column])]
     types = {key: SCHEMA[key] for key in keys}
-    operator, output, saved, live = GroupBy(types, reductions, hash_bits=hash_bits), Accumulated(), Saved(), []
+    operator, output, saved = GroupBy(types, reductions, hash_bits=hash_bits), Accumulated(), Saved()
+    live: list[Row] = []
     for number, (inserted, retracted) in enumerate(history):
         ids = {id(row) for row in retracted}
         live = [row for row in live if id(row) not in ids] + inserted
@@ -283,10 +289,17 @@ def test_an_empty_delta_has_the_columns() -> None:
 def test_churn_does_not_leak(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups that come and go leave nothing behind, whether or not their increments are ever taken."""
     monkeypatch.undo()
+    monkeypatch.setattr(value_log, "_MIN_ROWS", 1000)
     for capturing in (False, True):
-        operator = GroupBy({"k": INT}, [Reduction("m", "max", "v", STR), Reduction("f", "sum", "x", FLOAT)])
+        reductions = [
+            Reduction("m", "max", "v", STR),
+            Reduction("n", "count_distinct", "v", STR),
+            Reduction("f", "sum", "x", FLOAT),
+        ]
+        operator = GroupBy({"k": INT}, reductions)
         schema = {"k": INT, "v": STR, "x": FLOAT}
-        saved, before = Saved(), []
+        saved = Saved()
+        before: list[Row] = []
         for epoch in range(40):
             rows = [{"k": epoch * 500 + i, "v": f"value {i}", "x": 0.1 * i} for i in range(500)]
             operator.step([delta(schema, rows, before, ids=False)])
@@ -294,9 +307,70 @@ def test_churn_does_not_leak(monkeypatch: pytest.MonkeyPatch) -> None:
             if capturing and epoch % 5 == 0:
                 saved.capture(operator)
         assert max(len(operator._groups), len(operator._plan.value_sets["values:v"]._values)) < 5000
+        assert operator._plan.value_logs["value_log:v"]._rows < 5000
         if capturing:
             merged = latest_rows(saved.increments["groups"], ["k"], drop_tombstones=True)
             assert sorted(merged["k"]) == list(range(35 * 500, 36 * 500))
+            assert sum(frame["__value"].list.len().sum() for frame in saved.increments["value_log:v"]) < 10_000
+
+
+def test_equal_values_are_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_log, "_MIN_ROWS", 1000)
+    operator, saved = GroupBy({"k": INT}, [Reduction("m", "max", "v", INT)]), Saved()
+    frame = pl.DataFrame({"k": [0, 1] * 500, "v": [i % 7 for i in range(1000)]})
+    for epoch in range(50):
+        operator.step([Delta(frame)])
+        if epoch % 3 == 0:
+            saved.capture(operator)
+    assert operator._plan.value_logs["value_log:v"]._rows < 5000
+    assert sum(frame["__value"].list.len().sum() for frame in saved.increments["value_log:v"]) < 10_000
+    gone = frame.filter(pl.col("v") == 6)
+    change = operator.step([Delta(gone, np.full(gone.height, -50, np.int64))])
+    assert sorted(change.weighted().rows()) == [(0, 5, 1), (0, 6, -1), (1, 5, 1), (1, 6, -1)]
+
+
+def test_groups_that_move_between_increments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be given out moves with them."""
+    monkeypatch.setattr(value_log, "_MIN_ROWS", 1000)
+    schema, reductions = {"k": INT, "v": INT}, [Reduction("m", "max", "v", INT)]
+    operator, saved = GroupBy({"k": INT}, reductions), Saved()
+    saved.capture(operator)
+    rows = [{"k": k, "v": v} for k in range(20) for v in (k, 100 + k)]
+    operator.step([delta(schema, rows[::2], [], ids=False)])
+    saved.capture(operator)
+    operator.step([delta(schema, rows[1::2], [], ids=False)])
+    operator.step([delta(schema, [], rows[:30], ids=False)])
+    saved.capture(operator)
+    operator.step([delta(schema, [{"k": 50, "v": 1}], [], ids=False)])
+    assert len(operator._groups) < 20
+    operator.step([delta(schema, [{"k": 19, "v": 500}, {"k": 51, "v": 7}, {"k": 51, "v": 8}], [], ids=False)])
+    operator.step([delta(schema, [], [{"k": 50, "v": 1}, *rows[30:36]], ids=False)])
+    saved.capture(operator)
+    again = GroupBy({"k": INT}, reductions)
+    saved.restore(again)
+    change = again.step([delta(schema, [], [{"k": 19, "v": 500}, {"k": 51, "v": 8}, rows[37]], ids=False)])
+    assert sorted(change.weighted().rows()) == sorted(
+        [(19, 500, -1), (19, 119, 1), (51, 8, -1), (51, 7, 1), (18, 118, -1), (18, 18, 1)]
+    )
+
+
+def test_an_increment_is_what_was_added() -> None:
+    """It does not grow with what is there, although all of it is needed in the end."""
+    schema = {"k": INT, "v": FLOAT}
+    reductions = [Reduction("m", "max", "v", FLOAT)]
+    operator, saved = GroupBy({"k": INT}, reductions), Saved()
+    for epoch in range(20):
+        rows = [{"k": k, "v": epoch + k / 10} for k in range(5)]
+        operator.step([delta(schema, rows, [], ids=False)])
+        saved.capture(operator)
+    assert [frame.height for frame in saved.increments["value_log:v"]][-1] == 5
+    again = GroupBy({"k": INT}, reductions)
+    saved.restore(again)
+    gone = [{"k": k, "v": epoch + k / 10} for k in range(5) for epoch in range(3, 20)]
+    change = again.step([delta(schema, [], gone, ids=False)])
+    assert sorted(change.weighted().rows()) == sorted(
+        row for k in range(5) for row in ((k, 19 + k / 10, -1), (k, 2 + k / 10, 1))
+    )
 
 
 def test_refused_reductions() -> None:

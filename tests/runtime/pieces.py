@@ -72,7 +72,7 @@ class Collected(Sink):
     def identity(self) -> str:
         return f"memory:{id(self)}"
 
-    async def check(self, position: Position | None, *, persistent: bool) -> None:
+    async def check(self, position: Position | None, *, persistent: bool, clean: bool = False) -> None:
         pass
 
     def initial(self) -> Position:

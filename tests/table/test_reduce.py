@@ -180,3 +180,10 @@ def test_reducers_that_are_not_built(name: str) -> None:
         getattr(reducers, name)(this.a)
     with pytest.raises(Unsupported, match="argmin"):
         reducers.argmin(this.a, id=this.b)
+
+
+@pytest.mark.parametrize("reducer", [reducers.sum, reducers.avg])
+def test_ints_that_add_up_to_too_much_are_an_error_that_names_what_adds(reducer: Callable[[Any], Any]) -> None:
+    over = table(a=int)
+    with pytest.raises(RowError, match=r"sum of column 'a'.*64 bits.*avg needs the sum"):
+        rows_of(over.reduce(x=reducer(this.a)), over, [(2**62,), (2**62,)])

@@ -90,6 +90,49 @@ REFUSED: dict[str, pl.Expr] = {
     "a hidden sum": pl.coalesce(col("o"), a.sum()),
     "sum within a list's function": t.contains(a.sum()),
     "sample of a list": t.sample(1),
+    "is_in another column": a.is_in("o"),
+    "is_in what is computed": a.is_in(col("o") + 1),
+    "is_in a column of as many lists": col("l").is_in("l"),
+    "is_in a column, of a struct": pl.struct("a", "o").struct.with_fields(x=pl.field("a").is_in(pl.field("o"))),
+    "is_in a list of unknown depth": pl.struct("l").struct.with_fields(x=pl.field("l").is_in(col("l"))),
+    "replace a column": s.replace(col("s"), "x"),
+    "replace by a column": s.replace(pl.lit("x"), col("s")),
+    "replace_strict columns": a.replace_strict(col("a"), col("o"), default=0),
+    "holidays from a column": pl.business_day_count(col("d").dt.date(), col("d").dt.date(), holidays=col("d")),
+    "a series among days": pl.business_day_count(
+        pl.lit(pl.Series([datetime.date(2020, 1, 1)] * 2)), col("d").dt.date()
+    ),
+    "guessed datetime": s.str.to_datetime(strict=False),
+    "guessed date": s.str.to_date(strict=False),
+    "guessed time": s.str.to_time(strict=False),
+    "guessed, with a zone": s.str.strptime(pl.Datetime("us", "UTC"), strict=False),
+    "guessed within a list": s.str.split(",").list.eval(pl.element().str.to_date(strict=False)),
+    "random order within a list": t.eval(pl.element().mode()),
+    "random rank within a list": t.eval(pl.element().rank("random")),
+    "shuffle within a list": t.eval(pl.element().shuffle()),
+    "cum_prod": a.cum_prod(),
+    "cum_min": a.cum_min(),
+    "cum_max": a.cum_max(),
+    "rle": a.rle(),
+    "histogram": a.hist([1]),
+    "quantile bins": a.bin_quantiles([0.5], labels=["x", "y"]),
+    "rank bins": a.bin_ranks(2, labels=["x", "y"]),
+    "bins of equal width": a.bin_intervals(2, labels=["x", "y"]),
+    "a series in a place of rows": pl.lit(pl.Series([1, 2])).replace_strict([1], [2], default=0),
+    "backward fill": a.backward_fill(),
+    "interpolate by": f.interpolate_by("a"),
+    "code of a category": s.cast(pl.Categorical).to_physical(),
+    "index": a.index_of(1),
+    "value counts": a.value_counts(),
+    "bottom_k": a.bottom_k(1),
+    "rolling rank": a.rolling_rank(2),
+    "lower bound": a.lower_bound(),
+    "ewm by": f.ewm_mean_by("d", half_life="1d"),
+    "approximate": a.approx_n_unique(),
+    "correlation": pl.corr("a", "f"),
+    "reshape": a.reshape((-1, 1)),
+    "extension": a.extend_constant(1, 1),
+    "inspection": a.inspect(),
     "selector inside": cs.numeric() + 1,
     "all inside": pl.all().is_null(),
 }
@@ -125,6 +168,28 @@ ACCEPTED: dict[str, pl.Expr] = {
     "between": a.is_between(0, 2),
     "is_in": a.is_in([1, 2]),
     "is_in a list column": a.is_in("l"),
+    "is_in a list made of columns": a.is_in(pl.concat_list("a", "o")),
+    "is_in an array": a.is_in(pl.concat_list("a", "o").list.to_array(2)),
+    "is_in what is split": pl.lit("x").is_in(s.str.split(",")),
+    "a list among lists": col("l").is_in([[2], [1, 1]]),
+    "is_in of a list's items": t.eval(pl.element().is_in(pl.element() + 1)),
+    "of a struct in values": pl.struct("a").struct.with_fields(x=pl.field("a").is_in([1, 2])).struct.field("x"),
+    "replace a value": s.replace("x", "y"),
+    "replace_strict by series": a.replace_strict(pl.Series([1, 2]), pl.Series([5, 6]), default=0),
+    "replace by values": s.replace(["x", ""], ["y", "z"]),
+    "replace with a column for the rest": a.replace_strict([1, 2], [3, 4], default=col("a")),
+    "business days": pl.business_day_count(
+        pl.date(2020, 1, a.clip(1, 28)), pl.date(2020, 2, 1), holidays=[datetime.date(2020, 1, 6)]
+    ),
+    "date with a format": s.str.to_date("%Y", strict=False).cast(pl.Datetime("us")),
+    "bins with given breaks": a.bin_intervals([0, 2], labels=["x", "y", "z"]).cast(pl.String),
+    "JSON of a given type": pl.format("[{}]", a).str.json_decode(pl.List(pl.Int64)),
+    "decimal of a given scale": s.str.to_decimal(scale=2).cast(pl.Float64),
+    "list mode in order": t.eval(pl.element().mode(maintain_order=True)),
+    "list rank": t.eval(pl.element().rank()),
+    "list cum_sum": t.eval(pl.element().cum_sum()),
+    "list interpolate": t.eval(pl.element().interpolate()),
+    "list fill": t.eval(pl.element().fill_null(strategy="mean")),
     "log": f.abs().log(),
     "exp": f.exp(),
     "sqrt": f.abs().sqrt(),
@@ -183,6 +248,20 @@ def test_what_works_row_by_row_is_taken_and_does(expr: pl.Expr) -> None:
     whole = rows_of(result, over, ROWS)
     assert repr(whole) == repr([rows_of(result, over, [row])[0] for row in ROWS])
     assert step(result, Delta(frame(over, []))).height == 0
+
+
+@pytest.mark.parametrize(
+    ("expr", "says"),
+    [
+        (s.str.to_datetime(), "give the format"),
+        (a.is_in("o"), "give it a list"),
+        (a.replace(col("a"), col("o")), "give it as values"),
+        (t.eval(pl.element().mode()), "maintain_order=True"),
+    ],
+)
+def test_a_refusal_says_what_to_give_instead(expr: pl.Expr, says: str) -> None:
+    with pytest.raises(NotRowByRow, match=says):
+        table(a=int, s=str, l=list[int], o=int | None).select(x=expr)
 
 
 def test_a_selector_alone_stands_for_columns() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 import pytest
 
+import asyncpersist as ap
 from asyncpersist.dtypes import DateTimeUtc, DType, Json
 from asyncpersist.errors import SchemaError
 from asyncpersist.table.schema import Schema, column_definition, schema_from_types
@@ -79,6 +81,10 @@ def test_from_types() -> None:
     [
         ({"id": int}, ["id", "reserved"]),
         ({"__x": int}, ["__x", "reserved"]),
+        ({"*": int}, ["*", "reserved", "pattern"]),
+        ({"^a.*$": int}, ["^a.*$", "reserved", "pattern"]),
+        ({"^$": int}, ["^$", "reserved", "pattern"]),
+        ({"\ud800": int}, ["ud800", "reserved", "text"]),
         ({"a": complex}, [".a", "complex"]),
         ({"a": int | str}, [".a"]),
         ({"a": "Nonsense"}, [".a", "Nonsense"]),
@@ -96,6 +102,27 @@ def test_a_name_twice() -> None:
         class Twice(Schema):
             a: int
             b: int = column_definition(name="a")
+
+
+@pytest.mark.parametrize("name", ["a*", "^a", "a$", "**", "$^", "a b", 'a"b', "é"])
+def test_other_odd_names_are_fine(name: str) -> None:
+    assert schema_from_types(**{name: int}).column_names() == [name]
+
+
+@pytest.mark.parametrize("name", ["*", "^b$"])
+def test_a_definition_cannot_name_a_column_like_a_pattern(name: str) -> None:
+    with pytest.raises(SchemaError, match="reserved"):
+        type("Named", (Schema,), {"a": column_definition(dtype=int, name=name)})
+
+
+def test_a_schema_that_is_read_has_columns(tmp_path: Path) -> None:
+    class Empty(Schema):
+        pass
+
+    assert Empty.column_names() == []
+    for read in (ap.io.csv.read, ap.io.jsonlines.read):
+        with ap.Graph(), pytest.raises(SchemaError, match="Empty: the schema has no columns"):
+            read(tmp_path, schema=Empty, mode="static")
 
 
 def test_a_column_without_a_type() -> None:

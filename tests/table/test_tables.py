@@ -167,6 +167,16 @@ def test_concat_reindex_gives_new_ids() -> None:
         (lambda t: t.without("a", "b", "s"), GraphError, ["leaves no column"]),
         (lambda t: t.rename({"a": "b"}), GraphError, ["two columns 'b'"]),
         (lambda t: t.rename({"a": "id"}), GraphError, ["reserved"]),
+        (lambda t: t.rename({"a": "*"}), GraphError, ["reserved", "'*'", "pattern"]),
+        (lambda t: t.rename({"a": "^.$"}), GraphError, ["reserved", "'^.$'"]),
+        (lambda t: t.rename({"a": "\ud800"}), GraphError, ["reserved", "text"]),
+        (lambda t: t.select(**{"^a.*$": this.a}), GraphError, ["reserved"]),
+        (lambda t: t.select(**{"*": 1}), GraphError, ["reserved"]),
+        (lambda t: t.select(pl.lit(1).alias("*")), GraphError, ["reserved"]),
+        (lambda t: t.with_columns(**{"*": this.a}), GraphError, ["reserved"]),
+        (lambda t: t.groupby(this.a).reduce(**{"^n$": reducers.count()}), GraphError, ["reserved"]),
+        (lambda t: t.with_prefix("^").with_suffix("$"), GraphError, ["reserved"]),
+        (lambda t: t.groupby(this.a, name="\ud800").reduce(this.a), GraphError, ["name='\\ud800'", "valid text"]),
         (lambda t: t.rename(x=this.a, y=this.a), GraphError, ["two names"]),
         (lambda t: t.filter(this.a), GraphError, ["this.a", "int", "bool"]),
         (lambda t: t.filter(t.a > 0).select(t.b), GraphError, ["another table"]),
@@ -244,3 +254,11 @@ def test_picking_does_not_run_the_expression_engine(t: Table) -> None:
     assert found.columns == ["z", "b"]
     assert rows.columns == ["a", "b", "s"]
     assert found["z"].to_numpy().__array_interface__["data"] == rows["a"].to_numpy().__array_interface__["data"]
+
+
+@pytest.mark.parametrize("names", ["w", ["a"], 1, {"a"}])
+def test_rename_says_what_it_takes(names: Any) -> None:
+    with pytest.raises(TypeError, match=r'rename takes a dict of names, \{"old": "new"\}'):
+        table(a=int).rename(names)
+    with pytest.raises(TypeError, match="rename takes a dict"):
+        table(a=int).rename_by_dict(names)

@@ -32,7 +32,8 @@ __all__ = [
 FORMAT = 1
 """The format this version writes, and the newest it reads."""
 
-Kind = Literal["claim", "snapshot", "release"]
+Kind = Literal["claim", "snapshot", "sweep", "release"]
+"""A sweep condemns what earlier runs left lying about; it, a claim and a release hold the content of the one before."""
 
 
 class Damaged(Exception):
@@ -74,10 +75,12 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One commit.
 
-    `parent` and `parent_sequence` name the manifest this one follows; `horizon` is the sequence of the oldest ancestor
-    that is still kept. `epoch` 0: nothing has been stepped yet. `streams`: stream name -> its objects in the order in
-    which they apply. `sinks`: sink identity -> its position. `condemned`: keys that may be deleted once this manifest
-    is committed. `exclusive` false: an owner before this one may still hold outputs open. `shards` is room for later.
+    `parent` and `parent_sequence` name the snapshot before this one, past claims, sweeps and releases; None and 0 where
+    there is none. `horizon` is the sequence of the oldest ancestor that is still kept. `epoch` 0: nothing has been
+    stepped yet. `streams`: stream name -> its objects in the order in which they apply. `sinks`: sink identity -> its
+    position. `condemned`: keys that may be deleted once this manifest is committed. `exclusive` false: an owner before
+    this one may still hold outputs open. `clean` false: the run that released the root had failed, so that outputs may
+    be longer than their positions. `shards` is room for later.
     `graph`, `progress` and positions are opaque JSON values.
     """
 
@@ -95,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     access: str
     owner: Owner
     exclusive: bool = True
+    clean: bool = True
     graph: dict[str, Any] = {}
     streams: dict[str, list[ObjectRef]] = {}
     sinks: dict[str, dict[str, Any]] = {}
@@ -105,6 +109,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         return manifest_key(self.sequence)
+
+    @property
+    def ended_cleanly(self) -> bool:
+        """Whether the run before wrote nothing beyond what this manifest says."""
+        return self.kind == "release" and self.clean
 
     def objects(self) -> list[ObjectRef]:
         """Every object it names."""

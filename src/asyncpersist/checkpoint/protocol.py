@@ -1,17 +1,17 @@
-"""What the next manifest says: claims, snapshots and releases as values, made from facts alone."""
+"""What the next manifest says: claims, snapshots, sweeps and releases as values, made from facts alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner
-from asyncpersist.checkpoint.retention import Retention
+from asyncpersist.checkpoint.retention import Retention, lineage
 from asyncpersist.errors import StateError
 
-__all__ = ["ClaimContended", "claim", "release", "says", "snapshot"]
+__all__ = ["ClaimContended", "claim", "release", "says", "snapshot", "sweep"]
 
 
 class ClaimContended(StateError):
@@ -19,7 +19,7 @@ class ClaimContended(StateError):
 
 
 def claim(
-    head: Manifest | None,
+    chain: Sequence[Manifest],
     *,
     token: str,
     owner: Owner,
@@ -29,21 +29,27 @@ def claim(
     access: str,
     graph: Mapping[str, Any],
     sinks: Mapping[str, dict[str, Any]],
+    gone: Collection[str] = (),
 ) -> Manifest:
-    """The manifest by which `owner` takes the root over: the head's content under the next generation.
+    """The manifest by which `owner` takes the root over: the content of the chain's head under the next generation.
+
+    It condemns nothing that the head does not, and of that not what is `gone`.
 
     What describes the content (mode, access, graph) stays the head's if there is any content. `sinks`: where new sinks
     start; a position the head holds wins. `exclusive`: the recorded owner is proven to be gone. That stays in doubt
     while an earlier takeover in doubt was not followed by a snapshot: until then its outputs may still be open.
     """
+    head = chain[0] if chain else None
+    sequence = 1 if head is None else head.sequence + 1
+    kept = lineage(chain)
     if head is not None and head.epoch > 0:
         mode, access, graph = head.mode, head.access, head.graph
     return Manifest(
-        sequence=1 if head is None else head.sequence + 1,
+        sequence=sequence,
         token=token,
-        parent=None if head is None else head.token,
-        parent_sequence=0 if head is None else head.sequence,
-        horizon=1 if head is None else head.horizon,
+        parent=kept[0].token if kept else None,
+        parent_sequence=kept[0].sequence if kept else 0,
+        horizon=kept[-1].sequence if kept else sequence,
         generation=1 if head is None else head.generation + 1,
         kind="claim",
         epoch=0 if head is None else head.epoch,
@@ -55,7 +61,7 @@ def claim(
         graph=dict(graph),
         streams={} if head is None else head.streams,
         sinks={**sinks, **({} if head is None else head.sinks)},
-        condemned=[] if head is None else head.condemned,
+        condemned=[] if head is None else [key for key in head.condemned if key not in gone],
         progress={} if head is None else head.progress,
     )
 
@@ -86,8 +92,8 @@ def snapshot(
     return Manifest(
         sequence=head.sequence + 1,
         token=token,
-        parent=head.token,
-        parent_sequence=head.sequence,
+        parent=retention.parent,
+        parent_sequence=retention.parent_sequence,
         horizon=retention.horizon,
         generation=head.generation,
         kind="snapshot",
@@ -125,29 +131,40 @@ def says(
     )
 
 
+def sweep(head: Manifest, retention: Retention, *, token: str, now: float) -> Manifest:
+    """The manifest by which an owner condemns what earlier runs left lying about: the head's content."""
+    return msgspec.structs.replace(
+        head,
+        sequence=head.sequence + 1,
+        token=token,
+        parent=retention.parent,
+        parent_sequence=retention.parent_sequence,
+        horizon=retention.horizon,
+        kind="sweep",
+        written_at=now,
+        condemned=list(retention.condemned),
+    )
+
+
 def release(
     head: Manifest,
+    retention: Retention,
     *,
     token: str,
     now: float,
-    gone: set[str],
+    clean: bool = True,
     sinks: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """The manifest by which an owner says that it has ended: the head's content.
 
-    `gone`: condemned keys known to be gone. `sinks` and `progress` take the place of the head's if given.
+    `clean`: it has written nothing beyond that. `sinks` and `progress` take the place of the head's if given.
     """
     return msgspec.structs.replace(
-        head,
-        sequence=head.sequence + 1,
-        token=token,
-        parent=head.token,
-        parent_sequence=head.sequence,
+        sweep(head, retention, token=token, now=now),
         kind="release",
-        written_at=now,
+        clean=clean,
         owner=msgspec.structs.replace(head.owner, released=True),
         sinks=head.sinks if sinks is None else {name: dict(position) for name, position in sinks.items()},
-        condemned=[key for key in head.condemned if key not in gone],
         progress=head.progress if progress is None else dict(progress),
     )

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, manifest_key, parse
 from asyncpersist.checkpoint.manifest import FORMAT, Damaged, Manifest, decode, refuse_newer, seal, unseal
 from asyncpersist.errors import DamagedState, ForeignRoot
 from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
 
-__all__ = ["MARKER_BYTES", "manifest_sequences", "read_chain", "read_manifest", "read_marker"]
+__all__ = ["MARKER_BYTES", "Survey", "manifest_sequences", "read_chain", "read_manifest", "read_marker", "survey"]
 
 MARKER_BYTES = seal(b'{"format":%d,"program":"asyncpersist"}' % FORMAT)
 
 _PATIENCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What there is.
+
+    `chain`: the newest manifest and its kept ancestors, the newest first. `sequences`: those of all manifests.
+    """
+
+    chain: tuple[Manifest, ...]
+    sequences: frozenset[int]
 
 
 async def read_marker(store: ObjectStore) -> bool:
@@ -25,14 +38,18 @@ async def read_marker(store: ObjectStore) -> bool:
         data = await store.get(MARKER)
     except KeyMissing:
         # What a first claim left that was cut off in the middle is as good as nothing.
-        for entry in await store.list(limit=8):
-            name = parse(entry.key)
-            if name is None or name.kind != "marker":
-                raise ForeignRoot(
-                    f"{store.describe()} is not empty and no state of asyncpersist: it holds {entry.key}, "
-                    f"but no {MARKER}. Name an empty directory for the state, or one to be made. Nothing was changed."
-                ) from None
-        return False
+        names = [(entry.key, parse(entry.key)) for entry in await store.list(limit=8)]
+        foreign = [key for key, name in names if name is None or name.kind != "marker"]
+        if not foreign:
+            return False
+        try:
+            # A first claim may have come between the two calls: it writes the marker before anything else.
+            data = await store.get(MARKER)
+        except KeyMissing as exc:
+            raise ForeignRoot(
+                f"{store.describe()} is not empty and no state of asyncpersist: it holds {foreign[0]}, "
+                f"but no {MARKER}. Name an empty directory for the state, or one to be made. Nothing was changed."
+            ) from exc
     try:
         refuse_newer(unseal(data), store.describe())
     except Damaged as exc:
@@ -54,29 +71,39 @@ async def read_chain(store: ObjectStore) -> tuple[Manifest, ...]:
 
     Raises `DamagedState`, which names the manifest that is missing or damaged.
     """
-    newest = max(await manifest_sequences(store), default=0)
+    return (await survey(store)).chain
+
+
+async def survey(store: ObjectStore) -> Survey:
+    """The chain, and which manifests there were just before it was followed. Raises as `read_chain` does."""
+    sequences = await manifest_sequences(store)
     for _ in range(_PATIENCE):
-        if newest == 0:
+        if not sequences:
             if found := await store.list(OBJECTS, limit=1):
+                # A first run may have come between the two calls: its claim is there before its objects.
+                if sequences := await manifest_sequences(store):
+                    continue
                 raise DamagedState(
                     f"{store.describe()} holds objects ({found[0].key}) but no manifest under {MANIFESTS}: they were "
                     "deleted. Put them back from a backup, or name another directory to start anew. "
                     "Nothing was changed."
                 )
-            return ()
+            return Survey((), frozenset())
         try:
-            return await _follow(store, newest)
+            return Survey(await _follow(store, sequences), frozenset(sequences))
         except DamagedState:
             # The owner may have committed meanwhile, and its collector deleted what was just being followed.
-            again = max(await manifest_sequences(store), default=0)
-            if again <= newest:
+            again = await manifest_sequences(store)
+            if max(again, default=0) <= max(sequences):
                 raise
-            newest = again
-    return await _follow(store, newest)
+            sequences = again
+    return Survey(await _follow(store, sequences), frozenset(sequences))
 
 
-async def _follow(store: ObjectStore, newest: int) -> tuple[Manifest, ...]:
-    head = await read_manifest(store, newest, fallback=newest - 1)
+async def _follow(store: ObjectStore, sequences: Collection[int]) -> tuple[Manifest, ...]:
+    newest = max(sequences)
+    before = max((sequence for sequence in sequences if sequence < newest), default=0)
+    head = await read_manifest(store, newest, fallback=before)
     chain = [head]
     while chain[-1].parent is not None and chain[-1].sequence > head.horizon:
         child = chain[-1]

@@ -84,11 +84,12 @@ class Register:
                     self.pending = None
                 raise
         sequences = await manifest_sequences(self._store)
-        sequence, parent = commit.manifest.sequence, commit.manifest.parent_sequence
+        sequence = commit.manifest.sequence
         if max(sequences, default=0) > sequence:
             await self._lose(max(sequences))
-        if not sequences >= {sequence, parent} - {0}:
-            gone = manifest_key(parent if parent and parent not in sequences else sequence)
+        # The one before is deleted by nobody who has not committed beyond this one.
+        if missing := {commit.manifest.parent_sequence, sequence - 1, sequence} - {0} - sequences:
+            gone = manifest_key(min(missing))
             raise DamagedState(
                 f"{self._store.describe()}: the manifest {gone} disappeared while this run owned the state: somebody "
                 "deleted it. Put it back from a backup, or name another directory to start anew."

@@ -67,6 +67,7 @@ async def restore(store: ObjectStore, sequence: int, *, clock: Clock, takeover: 
         horizon=sequence,
         generation=generation + 1,
         kind="release",
+        clean=False,
         written_at=clock.wall(),
         owner=msgspec.structs.replace(newest.owner, released=True),
         exclusive=state.proven_gone and newest.exclusive,

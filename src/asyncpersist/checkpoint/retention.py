@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from asyncpersist.checkpoint.layout import parse
 from asyncpersist.checkpoint.manifest import Manifest
 
-__all__ = ["Facts", "Retention", "retain"]
+__all__ = ["Facts", "Retention", "lineage", "retain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known when a snapshot is about to be committed.
+    """What is known when a manifest that may condemn is about to be committed.
 
-    `ancestors`: the kept manifests on the parent chain, the parent first. `named`: the keys the new manifest names.
-    `carried`: condemned by the parent and not known to be gone. `abandoned`: keys of this run that no manifest will
-    ever name. `stored`: every key in the store, None if it was not listed; listed after this run's claim.
-    `now` and `retain_for` in seconds; `retain_snapshots` counts the new one.
+    `ancestors`: the head and its parent chain, the newest first. `named`: the keys the new manifest names.
+    `carried`: condemned by the head and not known to be gone. `abandoned`: keys of this run that no manifest will
+    ever name. `superseded`: manifests below the new one that were passed over, kept ones perhaps among them.
+    `stored`: every key in the store, None if it was not listed; listed after this run's claim.
+    `now` and `retain_for` in seconds; `retain_snapshots` counts the new one, None lets no snapshot expire.
     """
 
     ancestors: Sequence[Manifest]
@@ -30,10 +31,11 @@ class Facts:
     sequence: int
     generation: int
     now: float
-    retain_snapshots: int
+    retain_snapshots: int | None
     retain_for: float | None
     carried: Collection[str] = ()
     abandoned: Collection[str] = ()
+    superseded: Collection[str] = ()
     stored: Collection[str] | None = None
 
 
@@ -45,32 +47,49 @@ class Retention:
     horizon: int
     condemned: tuple[str, ...]
 
+    @property
+    def parent(self) -> str | None:
+        """The token of the parent."""
+        return self.kept[0].token if self.kept else None
+
+    @property
+    def parent_sequence(self) -> int:
+        """The parent's sequence, 0 if there is none."""
+        return self.kept[0].sequence if self.kept else 0
+
+
+def lineage(chain: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    """What a manifest that follows the head of `chain` links to, the parent first: the snapshots on it.
+
+    Claims, sweeps and releases hold nothing of their own, so that they are passed over. Where there is no snapshot but
+    content (one of those was restored), the oldest holds it and stands for one.
+    """
+    snapshots = tuple(manifest for manifest in chain if manifest.kind == "snapshot")
+    return snapshots or tuple(manifest for manifest in chain[-1:] if manifest.epoch > 0)
+
 
 def retain(facts: Facts) -> Retention:
     """Which ancestors stay and which keys are condemned.
 
-    Kept are the newest `retain_snapshots` snapshots, those not older than `retain_for`, and whatever lies between them;
-    only an oldest part of the chain ever expires. Claims and releases do not count. The parent is always kept, so that
-    a commit whose outcome is unknown condemns nothing that its successor may still name.
+    Kept are, of the lineage, the newest `retain_snapshots`, those not older than `retain_for`, and whatever lies
+    between them; only an oldest part ever expires. The parent is always kept, so that a commit whose outcome is unknown
+    condemns nothing that its successor may still name.
 
-    Condemned are the keys that no kept manifest names and that an expired one named, that this run abandoned, that were
-    condemned before, or that are orphans: objects of an older generation than this run's, manifests off the chain
-    below the new one, remains of writes that never ended. Those of its own generation may still be named.
+    Condemned are the keys that no kept manifest names and that an expired or superseded one named, that this run
+    abandoned, that were condemned before, or that are orphans: objects of an older generation than this run's,
+    manifests off the chain below the new one, remains of writes that never ended. Those of its own generation may still
+    be named.
     """
+    links = lineage(facts.ancestors)
     oldest = 0
-    snapshots = 1
-    for index, manifest in enumerate(facts.ancestors):
-        if manifest.kind != "snapshot":
-            continue
-        snapshots += 1
+    for index, manifest in enumerate(links):
         young = facts.retain_for is not None and facts.now - manifest.written_at <= facts.retain_for
-        if snapshots <= facts.retain_snapshots or young:
+        if facts.retain_snapshots is None or index + 2 <= facts.retain_snapshots or young:
             oldest = index
-    kept = tuple(facts.ancestors[: oldest + 1])
-    expired = facts.ancestors[oldest + 1 :]
+    kept = links[: oldest + 1]
     retained = set(facts.named).union({manifest.key for manifest in kept}, *(manifest.names() for manifest in kept))
-    condemned = set(facts.carried) | set(facts.abandoned)
-    for manifest in expired:
+    condemned = {*facts.carried, *facts.abandoned, *facts.superseded}
+    for manifest in facts.ancestors:
         condemned.add(manifest.key)
         condemned |= manifest.names()
     if facts.stored is not None:

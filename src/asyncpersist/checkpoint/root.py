@@ -5,11 +5,12 @@ The life of a run::
     root = await Root.open(store, clock=clock)      # reads only
     await root.check(takeover=False)                # everything that can be refused, reads only
     manifest = await root.claim(...)                # from here on the root is this run's
+    await root.sweep()                              # deletes what killed runs left
     ref = await root.put(data, rows=..., ...)       # any number, at once if wanted
     await root.commit(epoch=..., streams=..., ...)  # the one commit point of a snapshot
     await root.collect()                            # deletes what the committed manifest condemns
-    await root.release()                            # a clean end
-    root.abandon()                                  # in every other end
+    await root.release()                            # an end, clean or not
+    root.abandon()                                  # where that cannot be committed
 
 `head` is always the newest manifest known to be committed. The streams of a snapshot are made out of `head.streams`:
 an object that is left out is condemned once no kept snapshot names it.
@@ -18,41 +19,36 @@ an object that is left out is condemned once no kept snapshot names it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from asyncpersist.checkpoint import protocol
-from asyncpersist.checkpoint.layout import MARKER, object_key
-from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner, checksum, encode
+from asyncpersist.checkpoint.layout import MARKER, OBJECTS, object_key
+from asyncpersist.checkpoint.leftovers import Leftovers
+from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner, encode
 from asyncpersist.checkpoint.ownership import OwnerState, judge, owner_of
 from asyncpersist.checkpoint.processes import start_of, this_process
 from asyncpersist.checkpoint.protocol import ClaimContended
-from asyncpersist.checkpoint.reading import MARKER_BYTES, read_chain, read_marker
+from asyncpersist.checkpoint.reading import MARKER_BYTES, Survey, read_marker, survey
 from asyncpersist.checkpoint.register import Pending, Register, describe_owner
-from asyncpersist.checkpoint.retention import Facts, retain
+from asyncpersist.checkpoint.retention import lineage
+from asyncpersist.checkpoint.verifying import Problem, advice, digest, load, problems
 from asyncpersist.clock import Clock
-from asyncpersist.errors import DamagedState, Fenced, StateInUse
-from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
+from asyncpersist.errors import DamagedState, Fenced, StateInUse, StateUnwritable, StoreUnavailable
+from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.objectstore.probe import probe
 
 __all__ = ["ClaimContended", "Problem", "Root"]
 
-_INLINE = 32 * 1024
 _LISTING_EVERY = 1000
+_LEFT_LYING = 8
+"""Manifests that nobody follows, up to which a restart does not commit only to get rid of them."""
 
 _live_runs: set[tuple[int, str]] = set()
 """Process id and token of every run of this process that has claimed a root and not ended; a fork inherits none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An object that cannot be loaded, and why."""
-
-    key: str
-    detail: str
 
 
 class Root:
@@ -65,6 +61,7 @@ class Root:
         chain: tuple[Manifest, ...],
         retain_snapshots: int,
         retain_for: float | None,
+        sequences: Collection[int] = (),
     ) -> None:
         self._store = store
         self._clock = clock
@@ -73,8 +70,7 @@ class Root:
         self._retain_for = retain_for
         self._run: str | None = None
         self._register = Register(store)
-        self._discarded: set[str] = set()
-        self._gone: set[str] = set()
+        self._leftovers = Leftovers(chain, sequences)
         self._until_listing = 0
 
     @classmethod
@@ -86,8 +82,9 @@ class Root:
         An empty or absent root has no head. Raises `ForeignRoot`, `NewerFormat`, `DamagedState`, `StoreUnavailable`,
         `StateUnwritable` where the path cannot be a directory.
         """
-        chain = await read_chain(store) if await read_marker(store) else ()
-        return cls(store, clock, chain, retain_snapshots, None if retain_for is None else retain_for.total_seconds())
+        found = await survey(store) if await read_marker(store) else Survey((), frozenset())
+        seconds = None if retain_for is None else retain_for.total_seconds()
+        return cls(store, clock, found.chain, retain_snapshots, seconds, found.sequences)
 
     # What is known
 
@@ -162,7 +159,7 @@ class Root:
         await probe(self._store, MARKER, MARKER_BYTES)
         now, run = self._clock.wall(), self._clock.token()
         manifest = protocol.claim(
-            self.head,
+            self._chain,
             token=self._clock.token(),
             owner=owner_of(here, run, now),
             exclusive=state.proven_gone,
@@ -171,10 +168,11 @@ class Root:
             access=access,
             graph=graph or {},
             sinks=sinks or {},
+            gone=self._leftovers.gone,
         )
         _live_runs.add((os.getpid(), run))
         try:
-            await self._commit(manifest, self._chain)
+            await self._commit(manifest, lineage(self._chain))
         except Fenced as exc:
             raise ClaimContended(
                 f"{self._store.describe()}: another run claimed the state at the same moment. {exc}"
@@ -196,19 +194,20 @@ class Root:
         Raises `StoreUnavailable`, `StateUnwritable`.
         """
         key = object_key(self._claimed_head().generation, self._clock.token(), extension)
-        digest = checksum(data) if len(data) <= _INLINE else await asyncio.to_thread(checksum, data)
+        summed = await digest(data)
+        self._leftovers.unnamed.add(key)
         try:
             await self._store.put(key, data)
         except BaseException:
-            self._discarded.add(key)
+            self._leftovers.discarded.add(key)
             raise
         return ObjectRef(
-            key=key, length=len(data), checksum=digest, rows=rows, first_epoch=first_epoch, last_epoch=last_epoch
+            key=key, length=len(data), checksum=summed, rows=rows, first_epoch=first_epoch, last_epoch=last_epoch
         )
 
     def discard(self, refs: Iterable[ObjectRef]) -> None:
         """Says that no later snapshot will name these objects; the next commit condemns those that none names."""
-        self._discarded.update(ref.key for ref in refs)
+        self._leftovers.discarded.update(ref.key for ref in refs)
 
     async def commit(
         self,
@@ -235,29 +234,21 @@ class Root:
             settled, epoch=epoch, streams=streams, sinks=sinks, graph=graph, progress=progress or {}
         ):
             return settled
-        stored: set[str] | None = None
-        if self._until_listing <= 0:
-            stored = {entry.key for entry in await self._store.list()}
+        stored = await self._list() if self._until_listing <= 0 else None
         now = self._clock.wall()
-        retention = retain(
-            Facts(
-                ancestors=self._chain,
-                named={ref.key for refs in streams.values() for ref in refs},
-                sequence=head.sequence + 1,
-                generation=head.generation,
-                now=now,
-                retain_snapshots=self._retain_snapshots,
-                retain_for=self._retain_for,
-                carried=set(head.condemned) - self._gone,
-                abandoned=self._discarded,
-                stored=stored,
-            )
+        retention = self._leftovers.decide(
+            self._chain,
+            {ref.key for refs in streams.values() for ref in refs},
+            now=now,
+            stored=stored,
+            retain_snapshots=self._retain_snapshots,
+            retain_for=self._retain_for,
         )
         manifest = protocol.snapshot(
             head,
             retention,
             token=self._clock.token(),
-            now=now,
+            now=self._clock.wall(),
             epoch=epoch,
             mode=head.mode if mode is None else mode,
             access=head.access if access is None else access,
@@ -278,31 +269,57 @@ class Root:
         pending = self._register.pending
         return None if pending is None else await self._carry_out(pending)
 
+    async def sweep(self) -> int:
+        """Deletes what earlier runs left lying about, and returns how many keys; to be called once after the claim.
+
+        What the head condemns is deleted. If there are objects that no manifest names, or many manifests that nobody
+        follows, they are condemned first, by a commit of the head's content. So storage is bounded even where no
+        snapshot ever succeeds. Raises as `commit` does; it may be left out.
+        """
+        await self.settle()
+        head = self._claimed_head()
+        deleted = await self.collect()
+        retention = self._leftovers.decide(self._chain, head.names(), now=self._clock.wall(), stored=await self._list())
+        left = set(retention.condemned) - set(head.condemned)
+        if len(left) <= _LEFT_LYING and not any(key.startswith(OBJECTS) for key in left):
+            return deleted
+        manifest = protocol.sweep(head, retention, token=self._clock.token(), now=self._clock.wall())
+        await self._commit(manifest, retention.kept)
+        self._until_listing = _LISTING_EVERY
+        return deleted + await self.collect()
+
     async def release(
         self,
         *,
+        clean: bool = True,
         sinks: Mapping[str, Mapping[str, Any]] | None = None,
         progress: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """A clean end: commits the head's content with the owner released, and ends the run.
+        """The end: commits the head's content with the owner released, and ends the run.
 
-        `sinks` and `progress` take the place of the head's if given. Raises as `commit` does; the run has not ended
-        then, and the call may be repeated.
+        It condemns what this run wrote and no manifest names, and deletes it if the store allows. `clean`: outputs hold
+        nothing beyond their positions. `sinks` and `progress` take the place of the head's if given. Raises as `commit`
+        does; the run has not ended then, and the call may be repeated.
         """
-        settled = await self.settle()
-        if settled is not None and settled.kind == "release":
-            self.abandon()
-            return settled
-        manifest = protocol.release(
-            self._claimed_head(),
-            token=self._clock.token(),
-            now=self._clock.wall(),
-            gone=self._gone,
-            sinks=sinks,
-            progress=progress,
-        )
-        committed = await self._commit(manifest, self._chain)
+        committed = await self.settle()
+        if committed is None or committed.kind != "release":
+            head = self._claimed_head()
+            # So that the keys condemned do not become more from run to run.
+            with contextlib.suppress(StoreUnavailable, StateUnwritable):
+                await self.collect()
+            manifest = protocol.release(
+                head,
+                self._leftovers.decide(self._chain, head.names(), now=self._clock.wall(), ending=True),
+                token=self._clock.token(),
+                now=self._clock.wall(),
+                clean=clean,
+                sinks=sinks,
+                progress=progress,
+            )
+            committed = await self._commit(manifest, lineage(self._chain))
         self.abandon()
+        with contextlib.suppress(StoreUnavailable, StateUnwritable):
+            await self._delete(committed)
         return committed
 
     def abandon(self) -> None:
@@ -317,54 +334,38 @@ class Root:
 
     async def collect(self) -> int:
         """Deletes what the head condemns, unless this run has done so; returns how many keys. May be repeated."""
-        condemned = [key for key in self._claimed_head().condemned if key not in self._gone]
-        if condemned:
+        return await self._delete(self._claimed_head())
+
+    async def _delete(self, manifest: Manifest) -> int:
+        if condemned := self._leftovers.deletable(manifest):
             await self._store.delete(condemned)
-            self._gone.update(condemned)
+            self._leftovers.gone.update(condemned)
         return len(condemned)
 
     # Reading
 
     async def get(self, ref: ObjectRef) -> bytes:
         """The bytes of an object, verified. Raises `DamagedState`, which names it."""
-        data, problem = await self._load(ref)
+        data, problem = await load(self._store, ref)
         if problem is not None:
-            raise DamagedState(self._damaged(problem))
+            raise DamagedState(advice(self._store.describe(), problem, self._chain))
         return data
 
     async def verify(self, manifest: Manifest | None = None, *, at_once: int = 4) -> list[Problem]:
         """Every object of a manifest (the head) that is missing or altered."""
         chosen = self.head if manifest is None else manifest
-        gate = asyncio.Semaphore(at_once)
+        return await problems(self._store, [] if chosen is None else chosen.objects(), at_once=at_once)
 
-        async def look(ref: ObjectRef) -> Problem | None:
-            async with gate:
-                return (await self._load(ref))[1]
-
-        found = await asyncio.gather(*(look(ref) for ref in ([] if chosen is None else chosen.objects())))
-        return [problem for problem in found if problem is not None]
-
-    async def _load(self, ref: ObjectRef) -> tuple[bytes, Problem | None]:
-        try:
-            data = await self._store.get(ref.key)
-        except KeyMissing:
-            return b"", Problem(ref.key, "it is missing")
-        if len(data) != ref.length:
-            return b"", Problem(ref.key, f"it has {len(data)} bytes, not {ref.length}")
-        digest = checksum(data) if len(data) <= _INLINE else await asyncio.to_thread(checksum, data)
-        if digest != ref.checksum:
-            return b"", Problem(ref.key, "its bytes do not fit their checksum")
-        return data, None
+    async def _list(self) -> set[str]:
+        return {entry.key for entry in await self._store.list()}
 
     async def _commit(self, manifest: Manifest, kept: tuple[Manifest, ...]) -> Manifest:
         return await self._carry_out(Pending(manifest, encode(manifest), kept))
 
     async def _carry_out(self, commit: Pending) -> Manifest:
         await self._register.commit(commit)
+        self._leftovers.committed(self._chain, commit.manifest, commit.kept)
         self._chain = (commit.manifest, *commit.kept)
-        condemned = set(commit.manifest.condemned)
-        self._discarded -= condemned
-        self._gone &= condemned
         return commit.manifest
 
     def _claimed_head(self) -> Manifest:
@@ -383,17 +384,4 @@ class Root:
         return (
             f"{self._store.describe()} is in use by {describe_owner(self.head.owner)}. Stop that process, name another "
             "directory for the state, or say takeover=True to depose it. Nothing was changed."
-        )
-
-    def _damaged(self, problem: Problem) -> str:
-        here = self._store.describe()
-        older = [m.sequence for m in self._chain[1:] if m.kind == "snapshot" and problem.key not in m.names()]
-        advice = (
-            f"run `asyncpersist restore {here} {older[0]}` to go on from that older snapshot"
-            if older
-            else "name another directory to start anew"
-        )
-        return (
-            f"{here}: the object {problem.key} is damaged: {problem.detail}. Put it back from a backup, or {advice}. "
-            "Nothing was changed."
         )

@@ -11,6 +11,7 @@ import typer
 from asyncpersist.cli.demo import demo
 from asyncpersist.cli.inspect import inspect
 from asyncpersist.cli.restore import restore
+from asyncpersist.cli.run import run
 from asyncpersist.cli.snapshots import snapshots
 from asyncpersist.cli.verify import verify
 from asyncpersist.errors import AsyncPersistError
@@ -24,7 +25,7 @@ _app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, snapshots, inspect, verify, restore):
+for _command in (demo, run, snapshots, inspect, verify, restore):
     _app.command()(_command)
 
 

@@ -10,8 +10,10 @@ import polars as pl
 from asyncpersist.checkpoint.manifest import ObjectRef
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar import codec
-from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.columnar.delta import ORDER, WEIGHT
 from asyncpersist.errors import DamagedState
+from asyncpersist.io.source import OWN
+from asyncpersist.operators.reducers.value_log import ENTRY
 from asyncpersist.runtime.offsets import OffsetTable
 
 __all__ = ["key_of", "owner_and_name", "read_rows"]
@@ -31,14 +33,14 @@ def owner_and_name(stream: str, identities: Sequence[str]) -> tuple[str, str]:
 def key_of(name: str, columns: Sequence[str]) -> tuple[str, ...]:
     """The key of a piece of state, which its operator knows and its files do not say.
 
-    What reducers keep per group is in columns with two underscores, which no column of a user's has; a set of values is
-    keyed by everything but the weight.
+    Only what is of the key has no two underscores in front, which no column of a user's has, or is a number that tells
+    apart what lies under the same columns; a set of values is keyed by everything but the weight.
     """
     if name == "offsets":
         return OffsetTable.key
     if name.startswith("values:"):
         return tuple(column for column in columns if column != WEIGHT)
-    return tuple(column for column in columns if not column.startswith("__"))
+    return tuple(column for column in columns if not column.startswith("__") or column in (ENTRY, ORDER))
 
 
 async def read_rows(root: Root, name: str, refs: Sequence[ObjectRef]) -> tuple[tuple[str, ...], pl.DataFrame]:
@@ -50,6 +52,8 @@ async def read_rows(root: Root, name: str, refs: Sequence[ObjectRef]) -> tuple[t
             frames = [codec.decode(part) for part in parts]
             key = key_of(name, frames[0].columns)
             rows = codec.latest_rows(frames, key, drop_tombstones=True)
+            if name == "offsets":
+                rows = rows.filter(pl.col("partition") != OWN)
         except ValueError as exc:
             raise DamagedState(f"{refs[0].key} and what follows it cannot be read as state: {exc}") from exc
         return key, rows.sort(key) if key else rows

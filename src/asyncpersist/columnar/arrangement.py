@@ -6,7 +6,7 @@ knows of a key lies in columns of its own by the same slot. Slots are a matter o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +34,16 @@ class Arrangement:
 
     Keys of 0 weight stay in their slots until `compact`. Changes are noted by slot for the next increment: a dead key
     is in it, as a tombstone, if an earlier one had it live.
+
+    Keys are hashed by the columns `hashed` alone, all of them by default: for where few are equal in these.
     """
 
-    def __init__(self, schema: Mapping[str, pl.DataType], *, hash_bits: int = 64) -> None:
+    def __init__(
+        self, schema: Mapping[str, pl.DataType], *, hashed: Sequence[str] | None = None, hash_bits: int = 64
+    ) -> None:
         self.rows = RowStore(schema)
         self._columns = list(schema)
+        self._hashed = self._columns if hashed is None else hashed
         self._hash_bits = hash_bits
         self._index = Index()
         self._weights = SlotArray(np.int64)
@@ -64,7 +69,7 @@ class Arrangement:
 
     def hashes(self, keys: pl.DataFrame) -> Hashes:
         """The hashes of the key columns of `keys`."""
-        return hash_columns(keys, self._columns, bits=self._hash_bits)
+        return hash_columns(keys, self._hashed, bits=self._hash_bits)
 
     def find(self, keys: pl.DataFrame) -> Slots:
         """The slot of each key, -1 where there is none. `keys` has (at least) the key columns; rows may repeat."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,7 @@ def _hash(column: pl.Series, seed: int) -> Hashes:
         # Under a fixed name: a name that looks like a pattern would be taken as one.
         frame = column.alias("").to_frame()
         values = frame.select(plh.col("").nchash.xxh3_64(seed=seed)).to_series()
-        return values.fill_null(_NONE).to_numpy(writable=True)
+        return _own(values.fill_null(_NONE))
     if dtype == pl.Null:
         return np.full(len(column), _NONE, np.uint64)
     if isinstance(dtype, pl.Struct):
@@ -120,10 +121,15 @@ def _bits(column: pl.Series) -> Hashes:
         bits[np.isnan(values)] = _NAN
         return bits
     if column.dtype == pl.UInt64:
-        return column.fill_null(0).to_numpy(writable=True)
+        return _own(column.fill_null(0))
     if column.dtype == pl.Boolean or column.dtype.is_integer() or column.dtype.is_temporal():
-        return column.to_physical().cast(pl.Int64).fill_null(0).to_numpy(writable=True).view(np.uint64)
+        return _own(column.to_physical().cast(pl.Int64).fill_null(0)).view(np.uint64)
     raise TypeError(f"column {column.name!r} has the type {column.dtype}, for which there is no hash")
+
+
+def _own(column: pl.Series) -> npt.NDArray[Any]:
+    # Not `to_numpy(writable=True)`, which gives the column's own memory where all chunks but one are empty.
+    return column.to_numpy().copy()
 
 
 def _mix(bits: Hashes, seed: int) -> Hashes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +12,17 @@ __all__ = ["RowStore", "own_copy"]
 
 Slots = npt.NDArray[np.int64]
 
-_RATIO = 16
-"""A chunk is merged into the one after it unless it is this many times as long: gathers see few chunks."""
-
 
 class RowStore:
     """A table that only grows at its end; the slot of a row is its position.
 
-    It owns its memory: rows are copied in, so that a few strings never keep alive the batch they came in.
+    It owns its memory: rows are copied in, so that a few strings never keep alive the batch they came in. A chunk is
+    merged into the one after it unless it is `ratio` times as long: with a large one gathers see few chunks, with a
+    small one rows move less often.
     """
 
-    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+    def __init__(self, schema: Mapping[str, pl.DataType], *, ratio: int = 16) -> None:
+        self._ratio = ratio
         self._schema = dict(schema)
         self._chunks: list[pl.DataFrame] = []
         self._all: pl.DataFrame | None = pl.DataFrame(schema=self._schema)
@@ -35,6 +35,11 @@ class RowStore:
     def schema(self) -> Mapping[str, pl.DataType]:
         return self._schema
 
+    @property
+    def chunks(self) -> Sequence[pl.DataFrame]:
+        """The rows, in pieces."""
+        return self._chunks
+
     def append(self, rows: pl.DataFrame) -> None:
         """Adds rows, which have exactly the store's columns, at the end."""
         if not rows.height:
@@ -42,16 +47,27 @@ class RowStore:
         self._height += rows.height
         chunk = own_copy(rows)
         merge = [chunk]
-        while self._chunks and self._chunks[-1].height < _RATIO * sum(part.height for part in merge):
+        while self._chunks and self._chunks[-1].height < self._ratio * sum(part.height for part in merge):
             merge.insert(0, self._chunks.pop())
         self._chunks.append(pl.concat(merge, rechunk=True) if len(merge) > 1 else chunk)
         self._all = None
 
-    def gather(self, slots: Slots) -> pl.DataFrame:
-        """The rows in `slots`, in that order; a row may be asked for more than once."""
-        rows = self._rows()
+    def gather(self, slots: Slots, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows in `slots`, in that order, with all columns or some; a row may be asked for more than once."""
+        rows = self._rows() if columns is None else self._rows().select(columns)
         index = pl.Series(slots)
         return pl.DataFrame([column[index] for column in rows.get_columns()])
+
+    def pick(self, slots: Slots) -> pl.DataFrame:
+        """The rows in `slots`, in no particular order: at no cost that grows with the store, also for lists."""
+        parts, start = [pl.DataFrame(schema=self._schema)], 0
+        for chunk in self._chunks:
+            end = start + chunk.height
+            here = slots[(slots >= start) & (slots < end)]
+            if len(here):
+                parts.append(chunk[here - start])
+            start = end
+        return pl.concat(parts, rechunk=False)
 
     def equal(self, slots: Slots, rows: pl.DataFrame, positions: Slots) -> npt.NDArray[np.bool_]:
         """Whether the row in `slots[i]` equals row `positions[i]` of `rows`: None equals None, NaN equals NaN."""

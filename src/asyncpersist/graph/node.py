@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from asyncpersist.dtypes import DType
+from asyncpersist.errors import GraphError
 from asyncpersist.operators.operator import Operator
 
 if TYPE_CHECKING:
@@ -21,13 +22,20 @@ class Node:
     """One vertex, compared by identity.
 
     `definition` is the canonical form of what the node does: plain JSON values, equal over runs and versions for equal
-    meanings. It goes into the fingerprint, as do those of the inputs. `name` is the user's name for it, if any.
+    meanings. It goes into the fingerprint, as do those of the inputs. `name` is the user's name for it, if any; one
+    that is no valid text is a `GraphError`.
     """
 
     kind: str
     definition: Mapping[str, Any]
     inputs: tuple[Node, ...] = ()
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            (self.name or "").encode()
+        except UnicodeEncodeError as exc:
+            raise GraphError(f"name={self.name!r} is no valid text. Give the {self.kind} another name.") from exc
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

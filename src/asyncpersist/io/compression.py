@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import sys
 import zlib
@@ -40,6 +41,15 @@ class InputFile:
     def status(self) -> os.stat_result:
         """The metadata of the file as it lies on the disk."""
         return os.fstat(self._raw.fileno())
+
+    def digest_on_disk(self, size: int) -> str:
+        """The SHA-256 of the first `size` bytes of the file as it lies on the disk; moves no position."""
+        found = hashlib.sha256()
+        at = 0
+        while at < size and (data := os.pread(self._raw.fileno(), size - at, at)):
+            found.update(data)
+            at += len(data)
+        return found.hexdigest()
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end of the file."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from asyncpersist.io import fs
 from asyncpersist.io.formats.csv_records import CsvParserSettings
-from asyncpersist.io.fs import Mode, OnError, OnRestart
+from asyncpersist.io.fs import OnRestart, ReadOptions
 
 if TYPE_CHECKING:
     from asyncpersist.table.schema import Schema
@@ -21,31 +21,19 @@ def read(
     *,
     schema: type[Schema],
     csv_settings: CsvParserSettings | None = None,
-    mode: Mode = "streaming",
-    with_metadata: bool = False,
-    autocommit_duration_ms: int | None = 1500,
-    name: str | None = None,
-    on_error: OnError = "raise",
-    dead_letters: str | os.PathLike[str] | None = None,
+    encoding: str = "utf-8",
+    **options: Unpack[ReadOptions],
 ) -> Table:
-    """A table of the records in CSV files; see `fs.read` for the arguments and what is raised.
+    """A table of the records in CSV files; see `fs.read` for paths, `ReadOptions` for the other arguments.
 
     Columns are taken by the names in each file's header; others are ignored. An empty field is None in an
     optional column, else the column's default, else an empty string in a `str` column and an error in any
-    other.
+    other. `csv_settings` says how fields are delimited, quoted and escaped, and what begins a comment.
+
+    `encoding` is one of Python's in which ASCII is itself: the ISO 8859 and Windows code pages, the EUC ones, GBK, Big5
+    and Shift JIS, the last three not with every delimiter. Files in UTF-16 are to be converted first.
     """
-    return fs.read(
-        path,
-        "csv",
-        schema=schema,
-        csv_settings=csv_settings,
-        mode=mode,
-        with_metadata=with_metadata,
-        autocommit_duration_ms=autocommit_duration_ms,
-        name=name,
-        on_error=on_error,
-        dead_letters=dead_letters,
-    )
+    return fs.read(path, "csv", schema=schema, csv_settings=csv_settings, encoding=encoding, **options)
 
 
 def write(

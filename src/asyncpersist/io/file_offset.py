@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from asyncpersist.errors import InputChanged, InputError
+from asyncpersist.errors import InputChanged
 from asyncpersist.io.compression import InputFile
+from asyncpersist.io.scan import FileStatus
 
-__all__ = ["TAIL", "FileOffset", "TailRow", "changed", "digest", "resume"]
+__all__ = ["SMALL", "TAIL", "Continued", "FileOffset", "TailRow", "changed", "continue_grown", "digest", "is_fresh"]
 
 TAIL = 4096
 """How many bytes before an offset are compared when a file has grown."""
+
+SMALL = 1 << 20
+"""Up to how many bytes a file is read once more if it may have changed without a trace."""
+
+_TICK_NS = 20_000_000
+"""Within this a kernel may give two changes the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,11 @@ class FileOffset:
     """A position in a file, as it lies in a snapshot.
 
     `inode`, `size` (bytes), `mtime_ns` and `ctime_ns` are the file's when it was opened. `offset` counts
-    (decompressed) bytes, `lines` the newlines before it, `rows` the records before it: the ordinal of the
-    next. `tail` is the SHA-256 of the last `TAIL` bytes before `offset`. `done`: the file was read to its
-    end.
+    (decompressed) bytes, or rows in a format that is read by rows; `lines` the newlines before it, `rows` the
+    records before it: the ordinal of the next. `tail` is the SHA-256 of the last `TAIL` bytes before `offset`.
+    `done`: the file was read to its end; `waiting`: but for a last line that has no newline yet. `part` is the
+    number of this version of the file. `doubt`, if set, is the SHA-256 of its `size` bytes as they lay on the disk:
+    it was opened so soon after its last change that another one might show no other time.
     """
 
     inode: int
@@ -51,6 +59,9 @@ class FileOffset:
     tail: str = ""
     done: bool = False
     tail_row: TailRow | None = None
+    part: int = 0
+    waiting: bool = False
+    doubt: str = ""
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.to_builtins(self)
@@ -60,88 +71,63 @@ class FileOffset:
     def from_json(value: Mapping[str, Any]) -> FileOffset:
         return msgspec.convert(value, FileOffset)
 
-    def is_of(self, status: os.stat_result) -> bool:
+    def is_of(self, status: FileStatus) -> bool:
         """Whether the file is as it was, as far as its metadata tell."""
-        return (self.inode, self.size, self.mtime_ns, self.ctime_ns) == (
-            status.st_ino,
-            status.st_size,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-        )
+        return (self.inode, self.size, self.mtime_ns, self.ctime_ns) == status
+
+    def at(self, status: FileStatus) -> FileOffset:
+        """The same position in the file as it is now."""
+        return replace(self, inode=status.inode, size=status.size, mtime_ns=status.mtime_ns, ctime_ns=status.ctime_ns)
 
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def resume(recorded: FileOffset, path: str, *, whole_files: bool) -> FileOffset:
-    """Where to go on in a file that was read before; `.done` if nothing of it is left.
-
-    Only a file that grew and whose bytes before the offset are unchanged has more to give. Blocks.
-    Raises `InputChanged` for any other change, `InputError` if the file cannot be read. `whole_files`: the
-    file is one row, which growth changes.
-    """
-    try:
-        status = os.stat(path)
-        if recorded.is_of(status):
-            return recorded
-        why = _difference(recorded, status)
-        if why is None and whole_files:
-            why = "it grew, which changes its row"
-        if why is None:
-            with InputFile(path) as file:
-                return _continue_grown(recorded, file, path)
-    except FileNotFoundError:
-        why = "it was deleted"
-    except InputError:
-        raise
-    except OSError as exc:
-        raise InputError(f"cannot read the input file {path!r}: {exc.strerror or exc}") from exc
-    raise changed(path, why)
+def is_fresh(status: FileStatus, now_ns: int) -> bool:
+    """Whether a change after `now_ns` might leave the file's times as they are."""
+    return abs(now_ns - status.mtime_ns) < _TICK_NS or abs(now_ns - status.ctime_ns) < _TICK_NS
 
 
 def changed(path: str, why: str) -> InputChanged:
     return InputChanged(
-        f"the input file {path!r} was changed after it had been read: {why}. Taking back the rows of a changed "
-        "file is not built yet: start with an empty state directory, and in future append lines or add files."
+        f"the input file {path!r} was changed after it had been read: {why}. A static run without a "
+        "state directory cannot take back the rows of a changed file: run again when it is at rest, or with "
+        "persistence, where files may change at any time."
     )
 
 
-def _difference(recorded: FileOffset, status: os.stat_result) -> str | None:
-    """Why the file is not the recorded one with something appended; None if it may be."""
-    if status.st_ino != recorded.inode:
-        return "another file is in its place (the inode differs)"
-    if status.st_size < recorded.size:
-        return f"it was truncated from {recorded.size} to {status.st_size} bytes"
-    if status.st_size == recorded.size:
-        which = "mtime" if status.st_mtime_ns != recorded.mtime_ns else "ctime"
-        return f"it was modified (its {which} differs, its size does not)"
-    return None
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """Where a file that grew goes on. `taken_back`: the text of the tail row, if that is another row now."""
+
+    offset: FileOffset
+    taken_back: bytes | None = None
 
 
-def _continue_grown(recorded: FileOffset, file: InputFile, path: str) -> FileOffset:
+def continue_grown(recorded: FileOffset, file: InputFile, status: FileStatus) -> Continued | str:
+    """Where to go on in an open file that grew and is the same inode; why not, if the rest of it is not as it was.
+
+    Blocks. Raises `MalformedInput`, `OSError`.
+    """
+    if recorded.doubt and file.digest_on_disk(recorded.size) != recorded.doubt:
+        return "it grew, and the bytes before the new ones differ from those that were read"
     start = max(recorded.offset - TAIL, 0)
     file.seek(start)
     if digest(file.read(recorded.offset - start)) != recorded.tail:
-        raise changed(path, "it grew, and the bytes before the new ones differ from those that were read")
-    status = file.status()
-    grown = replace(
-        recorded,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
-        done=False,
-        tail_row=None,
-    )
+        return "it grew, and the bytes before the new ones differ from those that were read"
+    grown = replace(recorded.at(status), done=False, waiting=False, tail_row=None, doubt="")
     row = recorded.tail_row
     if row is None or row.rows == 0:
-        return grown
+        return Continued(grown)
     text = file.read(row.length)
     ending = file.read(2)
-    if digest(text) == row.sha256:
-        for newline in (b"\n", b"\r\n"):
-            # What was appended only ends the row that was already taken.
-            if ending.startswith(newline):
-                end = recorded.offset + row.length + len(newline)
-                return replace(grown, offset=end, lines=grown.lines + 1, rows=grown.rows + row.rows)
-    raise changed(path, "it grew, and its last line, which had been read without a newline at its end, is another now")
+    if digest(text) != row.sha256:
+        return "it grew, and its last line, which had been read without a newline at its end, is another now"
+    for newline in (b"\n", b"\r\n"):
+        # What was appended only ends the row that was already taken.
+        if ending.startswith(newline):
+            end = recorded.offset + row.length + len(newline)
+            lines = grown.lines + text.count(b"\n") + 1
+            return Continued(replace(grown, offset=end, lines=lines, rows=grown.rows + row.rows))
+    return Continued(grown, text)

@@ -58,7 +58,10 @@ class FileSink(Sink):
             raise ValueError(f"format={format!r}: an output file is 'csv' or 'jsonlines'")
         if on_restart not in ("continue", "overwrite"):
             raise ValueError(f"on_restart={on_restart!r}: it is 'continue' or 'overwrite'")
-        self._path = Path(os.path.realpath(path))
+        try:
+            self._path = Path(os.path.realpath(path))
+        except ValueError as exc:
+            raise ValueError(f"{os.fspath(path)!r} cannot be the path of an output: {exc}") from exc
         self._format: FileFormat = format
         self._columns = dict(columns)
         self._on_restart: OnRestart = on_restart
@@ -75,8 +78,9 @@ class FileSink(Sink):
     def initial(self) -> Position:
         return _position(START)
 
-    async def check(self, position: Position | None, *, persistent: bool) -> None:
-        await asyncio.to_thread(examine, self._path, _mark(position), anew=self._starts_anew(persistent))
+    async def check(self, position: Position | None, *, persistent: bool, clean: bool = False) -> None:
+        anew = self._starts_anew(persistent)
+        await asyncio.to_thread(examine, self._path, _mark(position), anew=anew, clean=clean)
 
     async def open(
         self, position: Position | None, *, persistent: bool, exclusive: bool, disk: Disk, clock: Clock

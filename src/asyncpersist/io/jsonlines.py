@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from asyncpersist.io import fs
-from asyncpersist.io.fs import Mode, OnError, OnRestart
+from asyncpersist.io.fs import OnRestart, ReadOptions
 
 if TYPE_CHECKING:
     from asyncpersist.table.schema import Schema
@@ -19,31 +19,15 @@ def read(
     path: str | os.PathLike[str],
     *,
     schema: type[Schema],
-    mode: Mode = "streaming",
     json_field_paths: dict[str, str] | None = None,
-    with_metadata: bool = False,
-    autocommit_duration_ms: int | None = 1500,
-    name: str | None = None,
-    on_error: OnError = "raise",
-    dead_letters: str | os.PathLike[str] | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Table:
-    """A table of the objects in files of JSON lines; see `fs.read` for the arguments and what is raised.
+    """A table of the objects in files of JSON lines; see `fs.read` for paths, `ReadOptions` for the other arguments.
 
     Keys that are no columns are ignored. A key that is missing or null is None in an optional column, else
     the column's default, else an error.
     """
-    return fs.read(
-        path,
-        "jsonlines",
-        schema=schema,
-        mode=mode,
-        json_field_paths=json_field_paths,
-        with_metadata=with_metadata,
-        autocommit_duration_ms=autocommit_duration_ms,
-        name=name,
-        on_error=on_error,
-        dead_letters=dead_letters,
-    )
+    return fs.read(path, "jsonlines", schema=schema, json_field_paths=json_field_paths, **options)
 
 
 def write(

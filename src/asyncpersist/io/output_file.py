@@ -42,12 +42,20 @@ START = Mark(0, hashlib.sha256(b"").hexdigest())
 """The beginning of every file."""
 
 
-def examine(path: Path, mark: Mark | None, *, anew: bool) -> None:
+def examine(path: Path, mark: Mark | None, *, anew: bool, clean: bool = False) -> None:
     """Raises `OutputError` if a run cannot write to `path`; changes nothing.
 
     `anew`: whatever is there will be replaced. Otherwise it must go on at `mark`, or be absent or empty if None. Who
     never wrote there (`mark` is None) is refused while another run writes there: neither would know of the other.
+    `clean`: nothing was written there after `mark` that may be cut.
     """
+    try:
+        _examine(path, mark, anew=anew, clean=clean)
+    except OSError as exc:
+        raise OutputError(f"{path} cannot be an output: {exc}. Give the output another path.") from exc
+
+
+def _examine(path: Path, mark: Mark | None, *, anew: bool, clean: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no directory {path.parent}. Make it first.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -69,6 +77,12 @@ def examine(path: Path, mark: Mark | None, *, anew: bool) -> None:
             raise _contested(path)
         if not anew:
             _verify(path, fd, mark)
+            size = os.fstat(fd).st_size
+            if clean and mark is not None and size > mark.length:
+                raise OutputChanged(
+                    f"{path}: {size} bytes, but {mark.length} were committed when the last run ended: it was appended "
+                    f"to. {_REMEDY}"
+                )
     finally:
         os.close(fd)
 

@@ -30,7 +30,7 @@ import polars as pl
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.dtypes import DType
 
-__all__ = ["DIFF", "TIME", "FileFormat", "header", "render"]
+__all__ = ["DIFF", "TIME", "FileFormat", "change_rows", "header", "pointer_text", "render"]
 
 FileFormat = Literal["csv", "jsonlines"]
 
@@ -49,7 +49,7 @@ def header(format: FileFormat, columns: Mapping[str, DType]) -> bytes:
 
 def render(format: FileFormat, columns: Mapping[str, DType], epoch: int, delta: Delta) -> bytes:
     """The lines of one epoch's change, which must be consolidated; each ends in a newline."""
-    rows = _change_rows(columns, epoch, delta)
+    rows = change_rows(columns, epoch, delta)
     out = io.BytesIO()
     if format == "csv":
         fields = [_csv_field(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
@@ -62,7 +62,7 @@ def render(format: FileFormat, columns: Mapping[str, DType], epoch: int, delta: 
     return out.getvalue()
 
 
-def _change_rows(columns: Mapping[str, DType], epoch: int, delta: Delta) -> pl.DataFrame:
+def change_rows(columns: Mapping[str, DType], epoch: int, delta: Delta) -> pl.DataFrame:
     """One row per unit of weight, retractions first, with `TIME` and `DIFF`."""
     rows = delta.rows.select(*columns)
     diffs = pl.lit(1, dtype=pl.Int64)
@@ -108,7 +108,7 @@ def _plain(value: pl.Expr, dtype: DType) -> pl.Expr:
         case "duration":
             return value.cast(pl.Int64).cast(pl.Int128) * 1000
         case "pointer":
-            return value.map_batches(_pointer_text, return_dtype=pl.String)
+            return value.map_batches(pointer_text, return_dtype=pl.String)
         case "list":
             return value.list.eval(_plain(pl.element(), dtype.args[0]))
         case "array":
@@ -132,7 +132,8 @@ def _json_text(value: pl.Expr, dtype: DType) -> pl.Expr:
     return pl.when(value.is_null()).then(pl.lit("null")).otherwise(text)
 
 
-def _pointer_text(pointers: pl.Series) -> pl.Series:
+def pointer_text(pointers: pl.Series) -> pl.Series:
+    """Pointers as `^` and 32 hexadecimal digits."""
     half = pl.lit(2**64, dtype=pl.UInt128)
     values = pl.DataFrame({"p": pointers}).with_columns(pl.col("p").fill_null(0))
     low = values.select(pl.col("p").cast(pl.UInt64, wrap_numerical=True)).to_series()

@@ -47,6 +47,9 @@ class SinkWriter(ABC):
         `open`.
         """
 
+    async def idle(self) -> None:  # noqa: B027
+        """Called when nothing more is to be written for now: what is held back may be shown."""
+
     async def end(self) -> None:  # noqa: B027
         """Called once if the input has ended, after everything was written (and committed, where there is a root)."""
 
@@ -67,10 +70,11 @@ class Sink(ABC):
         """What it writes to, resolved: two sinks of one run with the same identity are refused."""
 
     @abstractmethod
-    async def check(self, position: Position | None, *, persistent: bool) -> None:
+    async def check(self, position: Position | None, *, persistent: bool, clean: bool = False) -> None:
         """Raises `OutputError` if the sink cannot go on at `position` (None: its first claim). Changes nothing.
 
-        `persistent` says whether the run has a state root; without one a sink starts anew.
+        `persistent` says whether the run has a state root; without one a sink starts anew. `clean`: the last run ended
+        with all that it wrote committed, so what lies beyond `position` was put there by somebody else.
         """
 
     @abstractmethod

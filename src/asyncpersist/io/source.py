@@ -17,10 +17,13 @@ from typing import Any
 
 from asyncpersist.columnar.delta import Delta
 
-__all__ = ["Batch", "Needs", "Offsets", "Source", "SourceReader"]
+__all__ = ["OWN", "Batch", "Needs", "Offsets", "Source", "SourceReader"]
 
 Offsets = Mapping[str, Any]
 """Partition -> where it continues: plain JSON values, opaque to all but the source."""
+
+OWN = ""
+"""The name, which no partition has, under which a source keeps what it must remember besides."""
 
 
 @dataclass(frozen=True, slots=True)

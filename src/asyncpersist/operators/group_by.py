@@ -18,6 +18,7 @@ from asyncpersist.operators.reducers.batch import Batch
 from asyncpersist.operators.reducers.group_state import GroupState
 from asyncpersist.operators.reducers.plan import Plan
 from asyncpersist.operators.reducers.reduction import NEEDS_ID, Reduction
+from asyncpersist.operators.replacement import differing, replacement
 
 __all__ = ["GroupBy", "Reduction"]
 
@@ -65,6 +66,7 @@ class GroupBy(Operator):
         )
         self._accumulators = list(self._plan.accumulators.values())
         self._value_sets = list(self._plan.value_sets.values())
+        self._value_logs = list(self._plan.value_logs.values())
         self._compared = {*self._keys, *(r.input for r in reductions if r.input and r.kind not in ("sum", "avg"))}
         inputs = {reduction.input for reduction in reductions if reduction.input is not None}
         needs_id = any(reduction.kind in NEEDS_ID for reduction in reductions)
@@ -76,6 +78,7 @@ class GroupBy(Operator):
         self._states: dict[str, State] = {
             "groups": GroupState(self._groups, list(self._by), self._keys, self._accumulators),
             **self._plan.value_sets,
+            **self._plan.value_logs,
         }
         self._many_groups = False
 
@@ -92,6 +95,8 @@ class GroupBy(Operator):
             )
         for values in self._value_sets:
             values.settle()
+        for log in self._value_logs:
+            log.settle()
         batch = Batch(delta, self._columns, compared=self._compared)
         if not self._keys:
             batch.add(_WHOLE, np.zeros(batch.height, np.uint8))
@@ -109,6 +114,8 @@ class GroupBy(Operator):
         _, after = self._groups.add(slots, groups[WEIGHT].to_numpy())
         for values in self._value_sets:
             values.apply(batch)
+        for log in self._value_logs:
+            log.append(groups, slots, batch)
         for accumulator in self._accumulators:
             accumulator.update(groups, slots)
         new = self._read(slots)
@@ -122,8 +129,13 @@ class GroupBy(Operator):
         asked = [weight.alias(WEIGHT)]
         for accumulator in self._accumulators:
             asked.extend(accumulator.prepare(batch))
-        # The streaming engine is twice as fast under one key of many values, and slower elsewhere.
-        engine = "streaming" if self._many_groups and len(self._by) == 1 else "in-memory"
+        for log in self._value_logs:
+            asked.extend(log.prepare(batch))
+        # The streaming engine is twice as fast under one key of many values, and slower elsewhere. It promises nothing
+        # of the order in lists.
+        single = batch.weights is None and not any(log.with_id for log in self._value_logs)
+        fit = self._many_groups and len(self._by) == 1 and (single or not self._value_logs)
+        engine = "streaming" if fit else "in-memory"
         groups = batch.rows.lazy().group_by(list(self._by)).agg(asked).collect(engine=engine)  # type: ignore[call-overload]
         self._many_groups = batch.height > 10_000 and 4 * groups.height > batch.height
         assert isinstance(groups, pl.DataFrame)
@@ -141,21 +153,11 @@ class GroupBy(Operator):
         new: list[pl.Series],
     ) -> Delta:
         """Retractions of what was emitted and insertions of what is now, where these differ."""
-        keys = groups.select(self._keys).get_columns()
+        same = groups.select(self._keys).get_columns()
         ids = [id_of(groups, list(self._by))] if self._ids else []
-        if old is None:
-            inserted = _table([*keys, *new, *ids], lives)
-            return Delta(inserted, consolidated=True)
-        changed = ~(lived & lives)
-        for before, now in zip(old, new, strict=True):
-            if changed.all():
-                break
-            changed |= before.ne_missing(now).to_numpy()
-        retracted = _table([*keys, *old, *ids], lived & changed)
-        inserted = _table([*keys, *new, *ids], lives & changed)
-        weights = np.ones(retracted.height + inserted.height, np.int64)
-        weights[: retracted.height] = -1
-        return Delta(pl.concat([retracted, inserted]), weights, consolidated=True)
+        change = lives if old is None else differing(lived, lives, old, new)
+        before = None if old is None else [*old, *ids]
+        return replacement(same, before, [*new, *ids], gone=lived & change, come=lives & change)
 
     def _collect(self) -> None:
         """Frees the slots of what is gone, when there are many."""
@@ -170,8 +172,5 @@ class GroupBy(Operator):
             accumulator.keep(kept)
         for values in self._value_sets:
             values.renumber(kept, size)
-
-
-def _table(columns: list[pl.Series], rows: Mask) -> pl.DataFrame:
-    table = pl.DataFrame(columns)
-    return table if rows.all() else table.filter(pl.Series(rows))
+        for log in self._value_logs:
+            log.renumber(kept, size)

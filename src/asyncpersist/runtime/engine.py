@@ -127,12 +127,14 @@ class Engine:
 
     def statistics(self) -> Statistics:
         since = self._fresh_since if self._captured_since is None else self._captured_since
+        head = None if self._root is None else self._root.head
         return Statistics(
             rows_read=self._rows,
             rows_skipped=self._skipped,
             epochs=self._epoch_count,
             epoch=self._epochs.last if self.started.done() and not self.started.cancelled() else 0,
             snapshots=self._committed,
+            snapshot=0 if head is None else head.sequence,
             snapshot_age=0.0 if since is None else self._clock.monotonic() - since,
             uncommitted_bytes=self._fresh_bytes + self._captured_bytes,
             state_bytes_written=self._snapshots.state_bytes if self._snapshots else 0,
@@ -235,7 +237,7 @@ class Engine:
                 await self._outlets[identity].put(epoch, delta)
         self._epoch_count += 1
         self._dirty = True
-        if self._fresh_since is None:
+        if self._fresh_since is None and self._snapshots is not None:
             self._fresh_since = self._clock.monotonic()
         if self._config is not None and self._config.snapshot_interval_ms == 0:
             self._due.set()
@@ -291,6 +293,7 @@ class Engine:
     # snapshots
 
     async def _snapshot_in_turn(self, snapshots: Snapshots) -> None:
+        await snapshots.sweep()
         while not self._ending:
             await self._until_due()
             await self._snapshot(snapshots)

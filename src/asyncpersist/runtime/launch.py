@@ -74,6 +74,14 @@ class Launch:
             closing.push_async_callback(store.aclose)
         root, fetched = await self._claim(self.config, store)
         closing.callback(root.abandon)
+        snapshots = Snapshots(
+            root,
+            graph=self.plan.fingerprints(),
+            consolidated_logs=frozenset(f"log/{v.identity}" for v, _ in self.plan.sources if not v.demands.ids),
+            compression=self.config.compression,
+            clock=self.clock,
+        )
+        closing.push_async_callback(snapshots.give_up)
         head = root.head
         assert head is not None
         await recovery.fill(self.states, fetched)
@@ -84,13 +92,6 @@ class Launch:
             if reason is exc:
                 raise
             raise reason from exc
-        snapshots = Snapshots(
-            root,
-            graph=self.plan.fingerprints(),
-            consolidated_logs=frozenset(f"log/{v.identity}" for v, _ in self.plan.sources if not v.demands.ids),
-            compression=self.config.compression,
-            clock=self.clock,
-        )
         return Launched(root, snapshots, head, await self._open_sources(closing), outlets)
 
     async def _claim(self, config: Config, store: ObjectStore) -> tuple[Root, dict[str, pl.DataFrame]]:
@@ -155,7 +156,8 @@ class Launch:
             )
         for vertex, sink in self.plan.sinks:
             position = head.sinks.get(vertex.identity) if head else None
-            await sink.sink.check(position, persistent=self.config is not None)
+            clean = head is not None and head.ended_cleanly
+            await sink.sink.check(position, persistent=self.config is not None, clean=clean)
 
     async def _open_sinks(self, root: Root | None, head: Manifest | None, closing: AsyncExitStack) -> dict[str, Outlet]:
         outlets: dict[str, Outlet] = {}

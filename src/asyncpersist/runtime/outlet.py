@@ -72,6 +72,8 @@ class Outlet:
                 await self._filled.wait()
             try:
                 await self._carry(self._queue.popleft())
+                if not self._queue:
+                    await self._writer.idle()
             except OSError as exc:
                 if isinstance(exc, AsyncPersistError):
                     raise

@@ -7,6 +7,7 @@ committed or lost: nothing captured is ever dropped, and what is touched meanwhi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +25,7 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.columnar.state import Increment
-from asyncpersist.errors import StoreUnavailable
+from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
 from asyncpersist.io.sink import Position
 
 __all__ = ["Capture", "LogSegment", "Snapshots", "StateSegment"]
@@ -35,6 +36,7 @@ _T = TypeVar("_T")
 
 _ENCODERS = 2
 _LONGEST_PAUSE = 5.0
+_GIVING_UP = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,6 @@ class Snapshots:
         positions = {identity: dict(await answer) for identity, answer in capture.positions.items()}
 
         async def commit() -> Manifest:
-            settled = await self._root.settle()
-            if settled is not None:
-                return settled
             return await self._root.commit(
                 epoch=capture.epoch,
                 streams=streams,
@@ -159,12 +158,22 @@ class Snapshots:
         manifest = await self._insist(commit)
         self._streams = streams
         committed()
+        await self._delete(self._root.collect)
+        return manifest
+
+    async def sweep(self) -> None:
+        """Deletes what earlier runs left lying about; before the first `write`, while the dataflow goes on.
+
+        Best effort. Raises `Fenced`.
+        """
+        await self._delete(self._root.sweep)
+
+    async def _delete(self, call: Callable[[], Awaitable[int]]) -> None:
         try:
             async with self._reading:
-                await self._root.collect()
+                await call()
         except StoreUnavailable as exc:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
-        return manifest
 
     async def put(self, part: StateSegment | LogSegment, epoch: int) -> ObjectRef:
         """Encodes and writes one object of the snapshot after the head, of state as it was at `epoch`.
@@ -182,8 +191,14 @@ class Snapshots:
         return stream in self._consolidated_logs
 
     async def get(self, ref: ObjectRef) -> bytes:
-        """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` as `write` does."""
-        return await self._insist(lambda: self._root.get(ref))
+        """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` and `Fenced` as `write` does."""
+        try:
+            return await self._insist(lambda: self._root.get(ref))
+        except DamagedState:
+            # Whoever took the root over deletes what this run has written and not committed.
+            with contextlib.suppress(StoreUnavailable):
+                await self._root.confirm()
+            raise
 
     async def delete(self, ref: ObjectRef) -> None:
         """Never asked for: what no snapshot names any more is collected."""
@@ -200,6 +215,28 @@ class Snapshots:
     async def release(self) -> None:
         """Commits that the run has ended cleanly. Raises as `write` does."""
         await self._insist(self._root.release)
+
+    async def give_up(self, *, clean: bool = False) -> None:
+        """The end of a run that failed: releases the root, and deletes what the run wrote and never committed.
+
+        To be called when nothing of the run writes any more, outputs neither. `clean`: outputs hold nothing beyond what
+        is committed. Best effort: raises nothing, and takes no longer than until `deadline` (5 seconds if there is
+        none), also when the caller is cancelled. A run that is fenced or has released its root, and one whose last
+        commit stays in doubt, commits nothing. The run has ended then, in any case.
+        """
+        now = self._clock.monotonic()
+        if self.deadline is None:
+            self.deadline = now + _GIVING_UP
+        try:
+            if self._root.claimed:
+                with anyio.move_on_after(max(0.0, self.deadline - now), shield=True):
+                    await self._insist(lambda: self._root.release(clean=clean))
+        except Fenced:
+            return
+        except AsyncPersistError as exc:
+            logger.warning("%s; what this run wrote and did not commit will be deleted by a later run", exc)
+        finally:
+            self._root.abandon()
 
     async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
         policy = LOG if key is None else STATE
@@ -221,6 +258,7 @@ class Snapshots:
                 ),
             )
             self._count(stream, len(data))
+            self._root.discard(refs[span])
             refs = [*refs[: span.start], merged, *refs[span.stop :]]
         return refs
 

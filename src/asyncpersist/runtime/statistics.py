@@ -20,6 +20,8 @@ class Statistics(NamedTuple):
     """The last epoch; 0 before the first."""
     snapshots: int
     """Snapshots committed in this run."""
+    snapshot: int
+    """The number of the newest commit in the state root; 0 without one."""
     snapshot_age: float
     """Seconds since what is committed was the present; 0 when nothing is uncommitted."""
     uncommitted_bytes: int

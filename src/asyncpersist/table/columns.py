@@ -17,6 +17,7 @@ from asyncpersist.table.expression import (
     as_expression,
 )
 from asyncpersist.table.row_by_row import expand, no_column
+from asyncpersist.table.schema import why_reserved
 from asyncpersist.table.this import AllColumns
 
 __all__ = ["column_name", "new_name", "outputs"]
@@ -46,8 +47,8 @@ def new_name(where: str, name: str) -> str:
     """`name`, unless it is reserved."""
     if not isinstance(name, str) or not name:
         raise GraphError(f"{where}: {name!r} is no name of a column.")
-    if name == "id" or name.startswith("__"):
-        raise GraphError(f"{where}: the column name {name!r} is reserved.")
+    if (why := why_reserved(name)) is not None:
+        raise GraphError(f"{where}: the column name {name!r} is reserved, because {why}.")
     return name
 
 

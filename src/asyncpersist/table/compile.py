@@ -177,7 +177,7 @@ class _Compiler:
         return Value(pl.lit(literal.value, dtype=dtype.polars), dtype, literal.value)
 
     def _polars(self, expr: pl.Expr) -> Value:
-        check(expr, self.scope.columns)
+        check(expr, self.scope.schema())
         if expr.meta.is_column():
             name = expr.meta.output_name()
             return Value(expr, self.scope.columns[name])

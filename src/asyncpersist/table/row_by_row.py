@@ -1,8 +1,9 @@
 """Which Polars expressions work row by row, found by walking their tree.
 
 How rows fall into epochs must never show, so a value may depend on its own row alone. The tree is what
-Polars itself serializes. All that is not on the lists below is refused: what aggregates, orders, windows or
-draws lots, what is opaque Python, and what a newer Polars may bring.
+Polars itself serializes. All that is not on the lists of `polars_functions` is refused: what aggregates,
+orders, windows or draws lots, what is opaque Python, and what a newer Polars may bring. Of what is on them some
+is refused for what it is given: a column that would be searched in all rows, or no format to go by.
 """
 
 from __future__ import annotations
@@ -10,95 +11,21 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
 from asyncpersist.errors import ColumnNotFound, NotRowByRow
+from asyncpersist.table.polars_functions import FAMILIES, LEAVES, NODES, WHY, WITHIN_LIST
 
 __all__ = ["canonical", "check", "columns_of", "expand", "no_column"]
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+_TAKES_SERIES = frozenset(["Replace", "ReplaceStrict", "Business"])
 
 
-_LEAVES = _names(
-    """Abs Negate AsStruct Atan2 Cbrt Ceil Clip Coalesce Cut Erf Erfc Exp FillNull Floor Log Log1p
-    MaxHorizontal MeanHorizontal MinHorizontal RepeatBy Replace ReplaceStrict Round RoundSF Sign
-    SumHorizontal Truncate Reinterpret"""
-)
-"""Functions without a family."""
-
-_FAMILIES: dict[str, frozenset[str]] = {
-    "Bitwise": _names("CountOnes CountZeros LeadingOnes LeadingZeros TrailingOnes TrailingZeros"),
-    "Boolean": _names(
-        """AllHorizontal AnyHorizontal IsBetween IsClose IsFinite IsIn IsInfinite IsNan IsNotNan IsNotNull
-    IsNull Not"""
-    ),
-    "Business": frozenset(["AddBusinessDay", "BusinessDayCount", "IsBusinessDay"]),
-    "Pow": frozenset(["Generic", "Sqrt", "Cbrt"]),
-    "Trigonometry": _names(
-        """ArcCos ArcCosh ArcSin ArcSinh ArcTan ArcTanh Cos Cosh Cot Degrees Radians Sin Sinh Tan Tanh"""
-    ),
-    "StringExpr": _names(
-        """Base64Decode Base64Encode ConcatHorizontal Contains ContainsAny CountMatches EndsWith
-    EscapeRegex Extract ExtractAll ExtractGroups ExtractMany Find FindMany Format Head HexDecode
-    HexEncode JsonDecode JsonPathMatch LenBytes LenChars Lowercase Normalize PadEnd PadStart Replace
-    ReplaceMany Reverse Slice Split SplitExact SplitN SplitRegex StartsWith StripChars StripCharsEnd
-    StripCharsStart StripPrefix StripSuffix Strptime Tail Titlecase ToDecimal ToInteger Uppercase
-    ZFill"""
-    ),
-    "BinaryExpr": _names(
-        """Base64Decode Base64Encode Contains EndsWith Get Head HexDecode HexEncode Reinterpret Size Slice
-    StartsWith Tail"""
-    ),
-    "TemporalExpr": _names(
-        """BaseUtcOffset CastTimeUnit Century Combine ConvertTimeZone DSTOffset Date DatetimeFunction Day
-    DaysInMonth Duration Hour IsLeapYear IsoYear Microsecond Millennium Millisecond Minute Month
-    MonthEnd MonthStart Nanosecond OffsetBy OrdinalDay Quarter Replace ReplaceTimeZone Round Second
-    Time TimeStamp ToString TotalDays TotalHours TotalMicroseconds TotalMilliseconds TotalMinutes
-    TotalNanoseconds TotalSeconds Truncate Week WeekDay WithTimeUnit Year"""
-    ),
-    "ListExpr": _names(
-        """ArgMax ArgMin Concat Contains CountMatches Diff DropNulls Gather GatherEvery Get Join Length Max
-    Mean Median Min SetOperation Shift Slice Sort Std Sum ToArray ToStruct Var"""
-    ),
-    "ArrayExpr": _names(
-        """ArgMax ArgMin Concat Contains CountMatches Dot Get Join Length Max Mean Median Min Shift Slice
-    Sort Std Sum ToList ToStruct Var"""
-    ),
-    "StructExpr": _names("Drop FieldByIndex FieldByName JsonEncode PrefixFields RenameFields SuffixFields"),
-    "Categorical": frozenset(["EndsWith", "LenBytes", "LenChars", "StartsWith"]),
-}
-
-_WITHIN_LIST = _names(
-    """ArgMax ArgMin ArgSort ArgUnique CumCount CumMax CumMin CumProd CumSum Diff DropNans DropNulls
-    FillNullWithStrategy GatherEvery Interpolate Mode NullCount Product Quantile Rank Reverse Shift
-    TopK Unique Boolean.All Boolean.Any Boolean.HasNulls Boolean.IsDuplicated Boolean.IsEmpty
-    Boolean.IsFirstDistinct Boolean.IsLastDistinct Boolean.IsUnique"""
-)
-"""Functions over many values, which are fine over the items of one row's list."""
-
-_WHY = {
-    "Agg": "aggregates over rows",
-    "Len": "counts rows",
-    "Over": "is a window over rows",
-    "Rolling": "is a window over rows",
-    "Sort": "depends on the order of rows",
-    "SortBy": "depends on the order of rows",
-    "Gather": "picks rows",
-    "Filter": "leaves rows out",
-    "Slice": "leaves rows out",
-    "Explode": "makes several rows of one",
-    "AnonymousFunction": "is opaque Python",
-    "AnonymousAgg": "is opaque Python",
-    "Random": "draws lots",
-}
-
-
-def check(expr: pl.Expr, columns: Collection[str]) -> None:
+def check(expr: pl.Expr, columns: Mapping[str, pl.DataType]) -> None:
     """Refuses what is not row by row with `NotRowByRow`, and names beside `columns` with `ColumnNotFound`."""
     _Walk(str(expr), columns).visit(_tree(expr))
 
@@ -143,12 +70,11 @@ def _tree(expr: pl.Expr) -> Any:
         ) from exc
 
 
-def _values(node: dict[str, Any]) -> pl.Series:
-    """What a literal node holds."""
+def _expression(node: Any) -> pl.Expr:
+    """The expression of which `node` is the tree."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        literal = pl.Expr.deserialize(io.StringIO(json.dumps(node)), format="json")
-    return pl.select(literal).to_series()
+        return pl.Expr.deserialize(io.StringIO(json.dumps(node)), format="json")
 
 
 def _is_packed(node: dict[str, Any]) -> bool:
@@ -165,13 +91,13 @@ def _readable(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     if isinstance(tree.get("Literal"), dict) and _is_packed(tree):
-        values = _values(tree)
+        values = pl.select(_expression(tree)).to_series()
         return {"Literal": [str(values.dtype), repr(values.to_list())]}
     return {name: _readable(item) for name, item in tree.items()}
 
 
 class _Walk:
-    def __init__(self, text: str, columns: Collection[str]) -> None:
+    def __init__(self, text: str, columns: Mapping[str, pl.DataType]) -> None:
         self._text = text
         self._columns = columns
 
@@ -222,7 +148,7 @@ class _Walk:
                     "a selector within an expression may stand for several columns; write one expression for each"
                 )
             case _:
-                why = _WHY.get(str(kind), f"uses {kind!r}, which is not known to work row by row")
+                why = WHY.get(str(kind), f"uses {kind!r}, which is not known to work row by row")
                 raise self._refusal(f"it {why}")
 
     def _visit_all(self, nodes: Any, within_list: bool) -> None:
@@ -235,14 +161,55 @@ class _Walk:
         inner: Any = None
         if isinstance(function, dict):
             name, inner = next(iter(function.items()))
-        if name in _FAMILIES:
+        if name in FAMILIES:
             member = inner if isinstance(inner, str) else next(iter(inner), None)
-            if member not in _FAMILIES[name] and not (within_list and f"{name}.{member}" in _WITHIN_LIST):
+            if member not in FAMILIES[name] and not (within_list and f"{name}.{member}" in WITHIN_LIST):
                 raise self._refusal(f"the function {name}.{member} is not known to work row by row")
-        elif name not in _LEAVES and not (within_list and name in _WITHIN_LIST):
-            raise self._refusal(f"it {_WHY.get(name, f'uses the function {name}, which does not work row by row')}")
-        for node in body["input"]:
-            self.visit(node, within_list=within_list, series=name == "Business")
+        elif name not in LEAVES and not (within_list and name in WITHIN_LIST):
+            raise self._refusal(f"it {WHY.get(name, f'uses the function {name}, which does not work row by row')}")
+        inputs = body["input"]
+        self._arguments(name, inner, inputs, within_list)
+        for at, node in enumerate(inputs):
+            # What is replaced by what, and the holidays, which come last, are the same for every row.
+            series = at in (1, 2) if name in ("Replace", "ReplaceStrict") else at == len(inputs) - 1
+            self.visit(node, within_list=within_list, series=series and name in _TAKES_SERIES)
+
+    def _arguments(self, name: str, inner: Any, inputs: list[Any], within_list: bool) -> None:
+        """Refuses functions on the lists that look at more than the row, or guess, for what they are given."""
+        match name, inner:
+            case "Boolean", {"IsIn": _} if not within_list:
+                searched = inputs[1]
+                if not _is_literal(searched) and not 0 <= self._depth(inputs[0]) < self._depth(searched):
+                    raise self._refusal(
+                        "is_in looks for the value among those of all rows; give it a list, or a column of lists"
+                    )
+            case (("Replace" | "ReplaceStrict"), _) if not within_list:
+                if not all(map(_is_literal, inputs[1:3])):
+                    raise self._refusal("what is replaced by what would be taken from all rows; give it as values")
+            case "Business", _ if not _is_literal(inputs[-1]):
+                raise self._refusal("the holidays would be taken from all rows; give them as dates")
+            case "StringExpr", {"Strptime": [_, {"format": None}]}:
+                raise self._refusal("the format would be guessed from the rows that come together: give the format")
+            case "Mode", {"maintain_order": False}:
+                raise self._refusal("the order of what mode gives is random; give it maintain_order=True")
+            case "Rank", {"options": {"method": "Random"}}:
+                raise self._refusal("it draws lots")
+            case "Bin", {"method": method}:
+                if "Breaks" not in method.get("Intervals", {}).get("spec", {}):
+                    raise self._refusal("where the bins end would depend on all rows; give the breaks")
+
+    def _depth(self, node: Any) -> int:
+        """How many lists its values lie in, -1 if that cannot be told."""
+        try:
+            over = pl.LazyFrame(schema=self._columns)
+            found: Any = over.select(_expression(node).alias("value")).collect_schema()["value"]
+        except (pl.exceptions.PolarsError, ValueError):
+            return -1
+        depth = 0
+        while isinstance(found, (pl.List, pl.Array)):
+            depth += 1
+            found = found.inner
+        return depth
 
     def _refusal(self, why: str) -> NotRowByRow:
         return NotRowByRow(
@@ -251,10 +218,19 @@ class _Walk:
         )
 
 
+def _is_literal(node: Any) -> bool:
+    match node:
+        case {"Literal": _}:
+            return True
+        case {"Cast": {"expr": inner}} | {"Alias": [inner, _]}:
+            return _is_literal(inner)
+    return False
+
+
 def _nested(body: Any) -> Iterator[Any]:
     """The expressions among the parts of a node."""
     parts = body.values() if isinstance(body, dict) else body if isinstance(body, list) else ()
-    if isinstance(body, dict) and len(body) == 1 and next(iter(body)) in _NODES:
+    if isinstance(body, dict) and len(body) == 1 and next(iter(body)) in NODES:
         yield body
         return
     for part in parts:
@@ -262,10 +238,3 @@ def _nested(body: Any) -> Iterator[Any]:
             yield part
         elif isinstance(part, (dict, list)):
             yield from _nested(part)
-
-
-_NODES = _names(
-    """Column Literal Alias RenameAlias KeepName BinaryExpr Cast Ternary Function Eval StructEval Agg
-    Sort SortBy Filter Slice Gather Explode Selector Over Rolling AnonymousFunction AnonymousAgg
-    Field"""
-)

@@ -15,7 +15,15 @@ import numpy as np
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import SchemaError
 
-__all__ = ["NO_DEFAULT", "ColumnDefinition", "Schema", "column_definition", "schema_from_types", "schema_of"]
+__all__ = [
+    "NO_DEFAULT",
+    "ColumnDefinition",
+    "Schema",
+    "column_definition",
+    "schema_from_types",
+    "schema_of",
+    "why_reserved",
+]
 
 
 class _NoDefault:
@@ -86,7 +94,7 @@ class Schema:
     """Derive from it and annotate: ``class Line(Schema): word: str``. Columns of base classes come first.
 
     Raises `SchemaError` for a type that no column can have, a name twice or reserved, a default that does
-    not fit its type. Reserved are ``id``, because ``this.id`` is the row's id, and ``__...``.
+    not fit its type. Which names are reserved, `why_reserved` says.
     """
 
     _columns: typing.ClassVar[dict[str, ColumnDefinition]] = {}
@@ -116,7 +124,11 @@ class Schema:
 
     @classmethod
     def dtypes(cls) -> dict[str, DType]:
-        """The types by name."""
+        """The types by name. Raises `SchemaError` if there are none: a table that is read has a column."""
+        if not cls._columns:
+            raise SchemaError(
+                f"{cls.__name__}: the schema has no columns. Annotate those to read: class Line(Schema): word: str."
+            )
         return {name: column.dtype for name, column in cls._columns.items()}
 
     @classmethod
@@ -128,6 +140,21 @@ class Schema:
     def default_values(cls) -> dict[str, Any]:
         """The defaults of the columns that have one."""
         return {name: column.default_value for name, column in cls._columns.items() if column.has_default}
+
+
+def why_reserved(name: str) -> str | None:
+    """Why no column can be called `name`, None if one can."""
+    if name == "id":
+        return "this.id is the id of the row"
+    if name.startswith("__"):
+        return "names that begin with two underscores are those of the engine"
+    if name == "*" or (name.startswith("^") and name.endswith("$")):
+        return "Polars takes it for a pattern that stands for several columns"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "it is no valid text"
+    return None
 
 
 def schema_from_types(_name: str | None = None, **kwargs: Any) -> type[Schema]:
@@ -151,13 +178,12 @@ def _own_columns(cls: type[Schema]) -> dict[str, ColumnDefinition]:
         definition = given.get(attribute, _Given(False, vars(cls).get(attribute, NO_DEFAULT), None, None))
         name = definition.name or attribute
         where = f"{cls.__name__}.{name}"
-        if name == "id":
+        if not isinstance(name, str) or not name:
+            raise SchemaError(f"{cls.__name__}: {name!r} is no name of a column.")
+        if (why := why_reserved(name)) is not None:
             raise SchemaError(
-                f"{where}: the name is reserved, because this.id is the id of the row. Name the column otherwise, "
-                "in the input too."
+                f"{where!r}: the name is reserved, because {why}. Name the column otherwise, in the input too."
             )
-        if name.startswith("__") or not name:
-            raise SchemaError(f"{where}: names that are empty or begin with two underscores are reserved.")
         if name in columns:
             raise SchemaError(f"{where}: there are two columns {name!r}. Columns so far: {', '.join(columns)}.")
         if definition.dtype is None and attribute not in hints:

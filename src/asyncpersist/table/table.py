@@ -133,6 +133,11 @@ class Table:
 
     def rename_by_dict(self, names_mapping: Mapping[Any, str]) -> Table:
         """With other names: ``rename_by_dict({"old": "new"})``."""
+        if not isinstance(names_mapping, Mapping):
+            raise TypeError(
+                f'rename takes a dict of names, {{"old": "new"}}, or keyword arguments, new=this.old, not '
+                f"{names_mapping!r}"
+            )
         scope = self._scope()
         return self._rename({column_name("rename", old, scope): new for old, new in names_mapping.items()})
 

@@ -1,4 +1,4 @@
-"""CSV with a header, in UTF-8. Columns are taken by name; others in the file are ignored.
+"""CSV with a header, in UTF-8 or another encoding. Columns are taken by name; others in the file are ignored.
 
 An empty field is None in an optional column, else the column's default, else an empty string in a `str`
 column and an error in any other. In `str` columns two quotes with nothing between are an empty string and no
@@ -18,6 +18,7 @@ from asyncpersist.dtypes import DType
 from asyncpersist.io.byte_counts import has_lone_return
 from asyncpersist.io.formats.csv_records import CsvParserSettings, RecordSyntax
 from asyncpersist.io.formats.datetimes import to_datetimes
+from asyncpersist.io.formats.encoding import Encoding
 from asyncpersist.io.formats.format import Broken, Format, Head, Records
 from asyncpersist.io.formats.values import from_text, stored
 
@@ -28,20 +29,28 @@ _TYPED = {"int": pl.Int64(), "float": pl.Float64()}
 
 class Csv(Format):
     """`defaults` holds the defaults of those columns that have one. A file's layout is the names in its
-    header.
+    header. Raises what `Encoding` raises.
     """
 
-    def __init__(self, columns: Mapping[str, DType], defaults: Mapping[str, Any], settings: CsvParserSettings) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, DType],
+        defaults: Mapping[str, Any],
+        settings: CsvParserSettings,
+        encoding: str = "utf-8",
+    ) -> None:
         self.columns = dict(columns)
         self._defaults = {name: stored(value, self.columns[name]) for name, value in defaults.items()}
         self._settings = settings
         self._syntax = RecordSyntax(settings)
+        self._encoding = Encoding(encoding, structure=settings.characters())
 
     def definition(self) -> dict[str, Any]:
-        return {"format": "csv", "csv_settings": asdict(self._settings)}
+        definition = {"format": "csv", "csv_settings": asdict(self._settings)}
+        return definition if self._encoding.is_utf_8 else {**definition, "encoding": self._encoding.name}
 
     def head(self, start: bytes, *, complete: bool) -> Head | None:
-        bom = super().head(start, complete=complete)
+        bom = super().head(start, complete=complete) if self._encoding.is_utf_8 else Head(0)
         if bom is None:
             return None
         length = bom.length
@@ -69,9 +78,9 @@ class Csv(Format):
 
     def _header(self, line: bytes) -> tuple[str, ...]:
         try:
-            names = [(field or b"").decode() for field in self._syntax.fields(line)]
-        except UnicodeDecodeError as exc:
-            raise Broken(f"the header is not valid UTF-8: {exc}") from exc
+            names = [self._encoding.decode(field or b"") for field in self._syntax.fields(line)]
+        except Broken as exc:
+            raise Broken(f"the header: {exc}") from exc
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise Broken(f"the header names {twice} more than once")
@@ -87,6 +96,7 @@ class Csv(Format):
         return self._syntax.records(data)
 
     def parse(self, data: bytes, layout: tuple[str, ...]) -> pl.DataFrame:
+        data = self._encoding.to_utf_8(data)
         if not self._syntax.has_only_records(data) or not self._syntax.is_regular(data):
             raise Broken
         if has_lone_return(data):
@@ -153,10 +163,7 @@ class Csv(Format):
         fields = self._syntax.fields(text)
         if len(fields) != len(layout):
             raise Broken(f"expected {len(layout)} fields as in the header, got {len(fields)}")
-        try:
-            texts = [None if field is None else field.decode() for field in fields]
-        except UnicodeDecodeError as exc:
-            raise Broken(f"not valid UTF-8: {exc}") from exc
+        texts = [None if field is None else self._encoding.decode(field) for field in fields]
         by_name = dict(zip(layout, texts, strict=True))
         return [
             self._value(by_name[name], name, dtype) if name in by_name else self._defaults[name]

@@ -44,6 +44,16 @@ class CsvParserSettings:
         if len(set(given.values())) < len(given):
             raise ValueError(f"csv_settings: the characters must differ, got {given}")
 
+    def characters(self) -> str:
+        """All characters that mean something, line ends among them."""
+        marks = [
+            self.delimiter,
+            self.quote if self.enable_quoting else "",
+            self.escape or "",
+            self.comment_character or "",
+        ]
+        return "\r\n" + "".join(marks)
+
 
 class RecordSyntax:
     """The cutting of bytes into records and of records into fields, under some settings."""

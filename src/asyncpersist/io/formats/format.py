@@ -125,7 +125,7 @@ class Format(ABC):
 
         Raises `Broken` if the file cannot be read in this format and schema.
         """
-        if len(start) < len(_BOM) and not complete:
+        if len(start) < len(_BOM) and _BOM.startswith(start) and not complete:
             return None
         return Head(len(_BOM) if start.startswith(_BOM) else 0)
 

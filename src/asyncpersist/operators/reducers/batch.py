@@ -17,7 +17,7 @@ class Batch:
     """Rows with weights, to which accumulators may add columns to be aggregated.
 
     `rows` has the columns asked for, and `WEIGHT` unless all weights are 1 (then `weights` is None). `total` is the
-    sum of the weights, signs ignored.
+    sum of the weights, signs ignored; `retracts` says whether one is negative.
     """
 
     def __init__(self, delta: Delta, columns: Sequence[str], *, compared: Collection[str]) -> None:
@@ -30,6 +30,7 @@ class Batch:
         self.height = delta.height
         self.weights = delta.weights
         self.total = delta.height
+        self.retracts = delta.weights is not None and bool((delta.weights < 0).any())
         if delta.weights is not None:
             absolute = np.abs(delta.weights)
             # In halves, as the sum itself might not fit 64 bits.

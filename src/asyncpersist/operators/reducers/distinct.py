@@ -7,44 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from asyncpersist.columnar.slot_array import SlotArray
 from asyncpersist.columnar.slot_values import slot_values
 from asyncpersist.errors import RowError
-from asyncpersist.operators.reducers.accumulator import Accumulator, Ints, Slots
+from asyncpersist.operators.reducers.accumulator import Accumulator, Slots
+from asyncpersist.operators.reducers.counts import Counts
 from asyncpersist.operators.reducers.int_sum import describe_group
 from asyncpersist.operators.reducers.value_set import GROUP, VALUE, ValueSet
 
 __all__ = ["DistinctCount", "Unique"]
 
 
-class DistinctCount(Accumulator):
+class DistinctCount(Counts):
     """The number of different values per group, None among them."""
 
     def __init__(self, column: str, values: ValueSet) -> None:
-        self.name = f"__distinct:{column}"
+        super().__init__(f"__distinct:{column}")
         self._followed = values
-        self._counts = SlotArray(np.int64)
 
     def update(self, groups: pl.DataFrame, slots: Slots) -> None:
         change = self._followed.change
         owners = change.rows[GROUP].to_numpy()
         np.add.at(self._counts.items, owners, change.appeared.astype(np.int64) - change.vanished)
-
-    def get(self, slots: Slots) -> Ints:
-        """The counts of groups."""
-        return self._counts.items[slots]
-
-    def reserve(self, size: int) -> None:
-        self._counts.reserve(size)
-
-    def keep(self, slots: Slots) -> None:
-        self._counts.keep(slots)
-
-    def save(self, slots: Slots) -> list[pl.Series]:
-        return [pl.Series(self.name, self._counts.items[slots])]
-
-    def load(self, frame: pl.DataFrame, slots: Slots) -> None:
-        self._counts.items[slots] = frame[self.name].to_numpy()
 
 
 class Unique(Accumulator):

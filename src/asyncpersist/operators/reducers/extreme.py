@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from asyncpersist.columnar.arrangement import Arrangement
-from asyncpersist.columnar.delta import ID
+from asyncpersist.columnar.delta import ID, WEIGHT
 from asyncpersist.columnar.slot_values import slot_values
 from asyncpersist.operators.reducers.accumulator import Accumulator, Slots
 from asyncpersist.operators.reducers.batch import Batch
 from asyncpersist.operators.reducers.order import better, extreme, extremes, is_simple
-from asyncpersist.operators.reducers.value_set import GROUP, VALUE, ValueChange, ValueSet
+from asyncpersist.operators.reducers.value_log import ValueLog
+from asyncpersist.operators.reducers.value_set import GROUP, VALUE
 
 __all__ = ["Extreme"]
 
@@ -21,8 +21,8 @@ __all__ = ["Extreme"]
 class Extreme(Accumulator):
     """The extreme of `column` per group, None while there is no value; of equal ones that with the smallest id.
 
-    With `values` it follows these, and looks at all values of a group only when its extreme has vanished. Without, the
-    input must be append-only.
+    It looks at all `values` of a group only when its extreme may have vanished. Without them, the input must be
+    append-only.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Extreme(Accumulator):
         with_id: bool,
         keys: Sequence[str],
         groups: Arrangement,
-        values: ValueSet | None,
+        values: ValueLog | None,
     ) -> None:
         self.name = f"__{'arg' if with_id else ''}{'max' if largest else 'min'}:{column}"
         self._column = column
@@ -43,32 +43,35 @@ class Extreme(Accumulator):
         self._tie = ID if with_id else None
         self._keys = list(keys)
         self._groups = groups
-        self._followed = values
+        self._log = values
         self._values = slot_values(dtype)
         self._ids = slot_values(pl.UInt128()) if with_id else None
+        self._gone = f"{self.name}:gone"
+        self._retracts = False
         self._batch: pl.DataFrame | None = None
 
     def prepare(self, batch: Batch) -> Sequence[pl.Expr]:
-        if self._followed is not None:
-            return ()
+        self._retracts = batch.retracts
         if self._tie is None and is_simple(self._dtype):
-            return [extreme(pl.col(self._column), self._dtype, largest=self._largest).alias(self.name)]
-        tie = [] if self._tie is None else [self._tie]
-        self._batch = batch.rows.select(*self._keys, pl.col(self._column).alias(VALUE), *tie)
+            columns = {self.name: pl.col(self._column)}
+            if self._retracts:
+                columns[self._gone] = pl.col(self._column).filter(pl.col(WEIGHT) < 0)
+            return [extreme(c, self._dtype, largest=self._largest).alias(name) for name, c in columns.items()]
+        more = [*([self._tie] if self._tie else []), *([WEIGHT] if self._retracts else [])]
+        self._batch = batch.rows.select(*self._keys, pl.col(self._column).alias(VALUE), *more)
         return ()
 
     def update(self, groups: pl.DataFrame, slots: Slots) -> None:
-        if self._followed is not None:
-            self._follow(self._followed.change)
-            return
         if self._batch is None:
-            rows = pl.DataFrame({GROUP: slots, VALUE: groups[self.name]})
-            rows = rows.filter(pl.col(VALUE).is_not_null())
+            come = _present(slots, groups[self.name])
+            gone = _present(slots, groups[self._gone]) if self._retracts else come.clear()
         else:
-            best = extremes(self._batch, self._keys, VALUE, largest=self._largest, tie=self._tie)
-            rows = best.with_columns(pl.Series(GROUP, self._groups.find(best)))
-            self._batch = None
-        self._improve(rows)
+            come = self._extremes(self._batch)
+            gone = self._extremes(self._batch.filter(pl.col(WEIGHT) < 0)) if self._retracts else come.clear()
+        self._batch = None
+        self._improve(come)
+        if gone.height:
+            self._lose(gone)
 
     def get(self, slots: Slots) -> pl.Series:
         """The extremes of groups."""
@@ -109,27 +112,28 @@ class Extreme(Accumulator):
         if wins.any():
             self._put(rows if wins.all() else rows.filter(wins))
 
-    def _follow(self, change: ValueChange) -> None:
-        appeared = change.rows.filter(pl.Series(change.appeared))
-        self._improve(extremes(appeared, [GROUP], VALUE, largest=self._largest, tie=self._tie))
-        vanished = change.rows.filter(pl.Series(change.vanished))
-        if not vanished.height:
-            return
-        # What vanished was in its group before, so it is the extreme still unless something better has just come.
-        slots = vanished[GROUP].to_numpy()
+    def _lose(self, gone: pl.DataFrame) -> None:
+        """Looks for another extreme where that of the rows `gone`, one per group, is the one that is noted.
+
+        These have been taken in like all rows of the batch, so none of them goes before what is noted.
+        """
+        slots = gone[GROUP].to_numpy()
         current = self._current(slots)
-        lost = vanished[VALUE].eq_missing(current[VALUE]) & vanished[VALUE].is_not_null()
-        if self._tie is not None:
-            lost &= vanished[ID].eq_missing(current[ID])
-        orphans = np.unique(slots[lost.to_numpy()])
+        stays = better(current, gone[current.columns], VALUE, largest=self._largest, tie=self._tie)
+        orphans = slots[~stays.fill_null(False).to_numpy()]
         if not len(orphans):
             return
-        assert self._followed is not None
+        assert self._log is not None
         self._values.put(orphans, pl.Series([None], dtype=self._dtype).new_from_index(0, len(orphans)))
         if self._ids is not None:
             self._ids.put(orphans, pl.Series([None], dtype=pl.UInt128).new_from_index(0, len(orphans)))
-        live = self._followed.of_groups(orphans)
+        live = self._log.of_groups(orphans)
         self._put(extremes(live, [GROUP], VALUE, largest=self._largest, tie=self._tie))
+
+    def _extremes(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Of rows of the batch, the extreme of each group by its slot."""
+        best = extremes(rows, self._keys, VALUE, largest=self._largest, tie=self._tie)
+        return best.with_columns(pl.Series(GROUP, self._groups.find(best)))
 
     def _current(self, slots: Slots) -> pl.DataFrame:
         columns = {VALUE: self._values.get(slots)}
@@ -142,3 +146,8 @@ class Extreme(Accumulator):
         self._values.put(slots, rows[VALUE])
         if self._ids is not None:
             self._ids.put(slots, rows[ID])
+
+
+def _present(slots: Slots, values: pl.Series) -> pl.DataFrame:
+    """The values that are not None, by group."""
+    return pl.DataFrame([pl.Series(GROUP, slots), values.alias(VALUE)]).filter(pl.col(VALUE).is_not_null())

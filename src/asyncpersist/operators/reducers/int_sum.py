@@ -54,7 +54,8 @@ class IntSum(Accumulator):
             total = int(before[row]) + int(partial[row])
             raise RowError(
                 f"the sum of column {self._column!r} in group {describe_group(groups, self._keys, row)} is {total}: "
-                f"an int has 64 bits, from {_MIN} to {_MAX}. Sum smaller numbers, or cast the column to float."
+                f"an int has 64 bits, from {_MIN} to {_MAX}, and avg needs the sum, too. Take smaller numbers, or cast "
+                "the column to float."
             )
         self._sums.items[slots] = sums
 

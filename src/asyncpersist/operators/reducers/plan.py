@@ -18,6 +18,7 @@ from asyncpersist.operators.reducers.float_sum import FloatSum
 from asyncpersist.operators.reducers.int_sum import IntSum
 from asyncpersist.operators.reducers.reduction import Reduction
 from asyncpersist.operators.reducers.tuples import lists_of
+from asyncpersist.operators.reducers.value_log import ValueLog
 from asyncpersist.operators.reducers.value_set import ValueSet
 
 __all__ = ["Plan"]
@@ -28,7 +29,7 @@ A = TypeVar("A", bound=Accumulator)
 class Plan:
     """What a group-by keeps for its reductions, and how their outputs are read from it.
 
-    Accumulators are listed in the order in which they are updated, after the value sets.
+    Accumulators are listed in the order in which they are updated, after the value sets and logs.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Plan:
     ) -> None:
         self.accumulators: dict[str, Accumulator] = {}
         self.value_sets: dict[str, ValueSet] = {}
+        self.value_logs: dict[str, ValueLog] = {}
         self.readers: dict[str, Reader] = {}
         self._keys = keys
         self._stored_keys = tuple(stored_keys)
@@ -72,7 +74,7 @@ class Plan:
                 column,
                 dtype,
                 keys=self._stored_keys,
-                values=self._values(reduction, with_id=False),
+                values=self._values(reduction),
                 counts=self._distinct(reduction),
             )
             return self._shared(unique).get
@@ -82,12 +84,11 @@ class Plan:
         """The accumulator of that name that is there already, else this one."""
         return cast(A, self.accumulators.setdefault(accumulator.name, accumulator))
 
-    def _values(self, reduction: Reduction, *, with_id: bool) -> ValueSet:
+    def _values(self, reduction: Reduction) -> ValueSet:
         column, dtype = _input(reduction)
         values = ValueSet(
             column,
             dtype,
-            with_id=with_id,
             keys=self._keys,
             stored_keys=self._stored_keys,
             groups=self._groups,
@@ -95,9 +96,21 @@ class Plan:
         )
         return self.value_sets.setdefault(values.name, values)
 
+    def _log(self, reduction: Reduction, *, with_id: bool) -> ValueLog:
+        column, dtype = _input(reduction)
+        log = ValueLog(
+            column,
+            dtype,
+            with_id=with_id,
+            keys=self._keys,
+            stored_keys=self._stored_keys,
+            groups=self._groups,
+        )
+        return self.value_logs.setdefault(log.name, log)
+
     def _distinct(self, reduction: Reduction) -> DistinctCount:
         column, _ = _input(reduction)
-        return self._shared(DistinctCount(column, self._values(reduction, with_id=False)))
+        return self._shared(DistinctCount(column, self._values(reduction)))
 
     def _extreme(self, reduction: Reduction, *, largest: bool, with_id: bool) -> Extreme:
         column, dtype = _input(reduction)
@@ -108,7 +121,7 @@ class Plan:
             with_id=with_id,
             keys=list(self._keys),
             groups=self._groups,
-            values=None if self._append_only else self._values(reduction, with_id=with_id),
+            values=None if self._append_only else self._log(reduction, with_id=with_id),
         )
         return self._shared(extreme)
 
@@ -151,7 +164,7 @@ class Plan:
     def _lists(self, reduction: Reduction) -> Reader:
         _, dtype = _input(reduction)
         by_id = reduction.kind == "tuple"
-        values, skip_nones = self._values(reduction, with_id=by_id), reduction.skip_nones
+        values, skip_nones = self._log(reduction, with_id=by_id), reduction.skip_nones
         return lambda slots: lists_of(values, dtype, slots, by_id=by_id, skip_nones=skip_nones)
 
 

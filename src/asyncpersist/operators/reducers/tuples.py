@@ -7,12 +7,13 @@ import polars as pl
 
 from asyncpersist.columnar.delta import ID, WEIGHT
 from asyncpersist.operators.reducers.accumulator import Slots
-from asyncpersist.operators.reducers.value_set import GROUP, VALUE, ValueSet
+from asyncpersist.operators.reducers.value_log import ValueLog
+from asyncpersist.operators.reducers.value_set import GROUP, VALUE
 
 __all__ = ["lists_of"]
 
 
-def lists_of(values: ValueSet, dtype: pl.DataType, slots: Slots, *, by_id: bool, skip_nones: bool) -> pl.Series:
+def lists_of(values: ValueLog, dtype: pl.DataType, slots: Slots, *, by_id: bool, skip_nones: bool) -> pl.Series:
     """For each group in `slots` (distinct), all its values, by row id or in sort order (None first).
 
     Reads every value of these groups; keeps nothing.

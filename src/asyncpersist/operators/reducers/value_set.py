@@ -1,4 +1,4 @@
-"""The values of each group with their weights: what retractions need, and reducers that look at all values."""
+"""The different values of each group with their weights: for what must know of each whether it is there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from asyncpersist.columnar.arrangement import Arrangement
-from asyncpersist.columnar.delta import ID, WEIGHT
-from asyncpersist.columnar.index import Index
+from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.columnar.members import Members
 from asyncpersist.columnar.state import Increment
 from asyncpersist.operators.reducers.accumulator import Slots
 from asyncpersist.operators.reducers.batch import Batch
@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ValueChange:
-    """What an epoch changed: distinct rows `GROUP, VALUE` (and `ID`), each with a weight that is another one now."""
+    """What an epoch changed: distinct rows `GROUP, VALUE`, each with a weight that is another one now."""
 
     rows: pl.DataFrame
     appeared: Mask
@@ -37,7 +37,7 @@ class ValueChange:
 
 
 class ValueSet:
-    """For the rows of a group-by's input, how often each group has each value of `column` (of each row id).
+    """For the rows of a group-by's input, how often each group has each value of `column`.
 
     In memory a group is its slot in `groups`; increments have its key. Implements `State`.
     """
@@ -47,39 +47,34 @@ class ValueSet:
         column: str,
         dtype: pl.DataType,
         *,
-        with_id: bool,
         keys: Mapping[str, pl.DataType],
         stored_keys: Sequence[str],
         groups: Arrangement,
         hash_bits: int,
     ) -> None:
-        self.name = f"values:{column}{':id' if with_id else ''}"
+        self.name = f"values:{column}"
         self._column = column
         self._keys = list(keys)
         self._saved_keys = tuple(stored_keys)
         self._groups = groups
-        self._id = [ID] if with_id else []
         schema: dict[str, pl.DataType] = {GROUP: pl.Int64(), VALUE: dtype}
-        if with_id:
-            schema[ID] = pl.UInt128()
         self._values = Arrangement(schema, hash_bits=hash_bits)
-        self._by_group: Index | None = None
-        self._indexed = 0
+        self._members: Members | None = None
         self._loaded: list[pl.DataFrame] = []
         self.change = ValueChange(pl.DataFrame(schema=schema), np.zeros(0, np.bool_), np.zeros(0, np.bool_))
 
     @property
     def key(self) -> tuple[str, ...]:
-        return (*self._saved_keys, VALUE, *self._id)
+        return (*self._saved_keys, VALUE)
 
     def apply(self, batch: Batch) -> None:
         """Takes in a batch whose groups have slots already; `change` then tells what it did."""
         weight = pl.len().cast(pl.Int64) if batch.weights is None else pl.col(WEIGHT).sum()
-        by = [*(pl.col(key) for key in self._keys), pl.col(self._column).alias(VALUE), *self._id]
+        by = [*(pl.col(key) for key in self._keys), pl.col(self._column).alias(VALUE)]
         net = batch.rows.group_by(by).agg(weight.alias(WEIGHT))
         if batch.weights is not None:
             net = net.filter(pl.col(WEIGHT) != 0)
-        rows = net.select(pl.Series(GROUP, self._groups.find(net)), VALUE, *self._id)
+        rows = net.select(pl.Series(GROUP, self._groups.find(net)), VALUE)
         hashes = self._values.hashes(rows)
         order = np.argsort(hashes)
         rows, weights = rows[order], net[WEIGHT].to_numpy()[order]
@@ -87,16 +82,12 @@ class ValueSet:
         self.change = ValueChange(rows, (before == 0) & (after > 0), (before > 0) & (after == 0))
 
     def of_groups(self, slots: Slots) -> pl.DataFrame:
-        """All values of the groups in `slots` (distinct): `GROUP, VALUE` (and `ID`), `WEIGHT`."""
-        if self._by_group is None:
-            self._by_group, self._indexed = Index(), 0
-        if self._indexed < len(self._values):
-            fresh = np.arange(self._indexed, len(self._values), dtype=np.int64)
-            owners = self._values.rows.gather(fresh)[GROUP].to_numpy()
-            order = np.argsort(owners)
-            self._by_group.add(owners[order].astype(np.uint64), fresh[order])
-            self._indexed = len(self._values)
-        _, places = self._by_group.candidates(np.sort(slots).astype(np.uint64))
+        """All values of the groups in `slots` (distinct): `GROUP, VALUE`, `WEIGHT`."""
+        if self._members is None:
+            self._members = Members()
+        fresh = np.arange(len(self._members), len(self._values), dtype=np.int64)
+        self._members.extend(self._values.rows.gather(fresh, [GROUP])[GROUP].to_numpy())
+        places = self._members.of(slots)
         weights = self._values.weights[places]
         live = weights > 0
         return self._values.rows.gather(places[live]).with_columns(pl.Series(WEIGHT, weights[live]))
@@ -120,14 +111,14 @@ class ValueSet:
         for frame in loaded:
             missing = [key for key in self._keys if key not in self._saved_keys]
             keys = frame.with_columns(pl.lit(0, dtype=pl.UInt8).alias(key) for key in missing)
-            rows = frame.select(pl.Series(GROUP, self._groups.find(keys)), VALUE, *self._id)
+            rows = frame.select(pl.Series(GROUP, self._groups.find(keys)), VALUE)
             self._values.load(rows, frame[WEIGHT].to_numpy())
 
     def collect(self) -> None:
         """Frees the slots of dead values when there are many."""
         if self._values.wasteful:
             self._values.compact(self._values.removable())
-            self._by_group = None
+            self._members = None
 
     def renumber(self, kept: Slots, size: int) -> None:
         """Groups lie in other slots now: that of `kept[i]` in i.
@@ -142,4 +133,4 @@ class ValueSet:
         owners = renumbered[rows[GROUP].to_numpy()]
         assert not len(owners) or owners.min() >= 0
         self._values.rekey(rows.with_columns(pl.Series(GROUP, owners)))
-        self._by_group = None
+        self._members = None

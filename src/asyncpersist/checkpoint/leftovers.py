@@ -1,0 +1,70 @@
+"""What one run knows of keys that may be deleted: kept from commit to commit, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from asyncpersist.checkpoint.layout import MANIFESTS, manifest_key
+from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.retention import Facts, Retention, retain
+
+__all__ = ["Leftovers"]
+
+
+class Leftovers:
+    """Made of the chain a root was opened with and the sequences of all manifests there were.
+
+    `unnamed`: keys this run wrote that no manifest names yet. `discarded`: those of them that none ever will.
+    `superseded`: manifests that nobody follows any more. `gone`: keys the head condemns that are known to be gone.
+    """
+
+    def __init__(self, chain: Sequence[Manifest], sequences: Collection[int]) -> None:
+        self.unnamed: set[str] = set()
+        self.discarded: set[str] = set()
+        self.superseded = {manifest_key(sequence) for sequence in sequences}
+        condemned = chain[0].condemned if chain else ()
+        self.gone = {key for key in condemned if key.startswith(MANIFESTS)} - self.superseded
+
+    def decide(
+        self,
+        chain: Sequence[Manifest],
+        named: Collection[str],
+        *,
+        now: float,
+        stored: Collection[str] | None = None,
+        ending: bool = False,
+        retain_snapshots: int | None = None,
+        retain_for: float | None = None,
+    ) -> Retention:
+        """What the manifest after the head of `chain`, which names `named`, keeps and condemns.
+
+        `ending`: it is the run's last. `retain_snapshots` None lets no snapshot expire; the rest is as in `Facts`.
+        """
+        return retain(
+            Facts(
+                ancestors=chain,
+                named=named,
+                sequence=chain[0].sequence + 1,
+                generation=chain[0].generation,
+                now=now,
+                retain_snapshots=retain_snapshots,
+                retain_for=retain_for,
+                carried=set(chain[0].condemned) - self.gone,
+                abandoned=self.discarded | self.unnamed if ending else self.discarded,
+                superseded=self.superseded,
+                stored=stored,
+            )
+        )
+
+    def committed(self, chain: Sequence[Manifest], manifest: Manifest, kept: Sequence[Manifest]) -> None:
+        """Says that `manifest` was committed after the head of `chain` and links to `kept`."""
+        condemned = set(manifest.condemned)
+        self.superseded |= {ancestor.key for ancestor in chain}
+        self.superseded -= condemned.union(ancestor.key for ancestor in kept)
+        self.unnamed -= condemned | manifest.names()
+        self.discarded -= condemned
+        self.gone &= condemned
+
+    def deletable(self, manifest: Manifest) -> list[str]:
+        """What `manifest`, which is committed, condemns and is not known to be gone."""
+        return [key for key in manifest.condemned if key not in self.gone]

@@ -1,0 +1,66 @@
+"""Reading objects back: what is loaded is verified against its length and checksum."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, checksum
+from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
+
+__all__ = ["Problem", "advice", "digest", "load", "problems"]
+
+_INLINE = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An object that cannot be loaded, and why."""
+
+    key: str
+    detail: str
+
+
+async def digest(data: bytes) -> str:
+    """The checksum of an object; of a large one in a thread."""
+    return checksum(data) if len(data) <= _INLINE else await asyncio.to_thread(checksum, data)
+
+
+async def load(store: ObjectStore, ref: ObjectRef) -> tuple[bytes, Problem | None]:
+    """The bytes of an object, unless there is a problem with it. Raises `StoreUnavailable`."""
+    try:
+        data = await store.get(ref.key)
+    except KeyMissing:
+        return b"", Problem(ref.key, "it is missing")
+    if len(data) != ref.length:
+        return b"", Problem(ref.key, f"it has {len(data)} bytes, not {ref.length}")
+    if await digest(data) != ref.checksum:
+        return b"", Problem(ref.key, "its bytes do not fit their checksum")
+    return data, None
+
+
+async def problems(store: ObjectStore, refs: Iterable[ObjectRef], *, at_once: int) -> list[Problem]:
+    """Every object of `refs` that is missing or altered."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def look(ref: ObjectRef) -> Problem | None:
+        async with gate:
+            return (await load(store, ref))[1]
+
+    found = await asyncio.gather(*(look(ref) for ref in refs))
+    return [problem for problem in found if problem is not None]
+
+
+def advice(where: str, problem: Problem, chain: Sequence[Manifest]) -> str:
+    """What to do about a problem with an object of the chain's head."""
+    older = [m.sequence for m in chain[1:] if m.kind == "snapshot" and problem.key not in m.names()]
+    way_out = (
+        f"run `asyncpersist restore {where} {older[0]}` to go on from that older snapshot"
+        if older
+        else "name another directory to start anew"
+    )
+    return (
+        f"{where}: the object {problem.key} is damaged: {problem.detail}. Put it back from a backup, or {way_out}. "
+        "Nothing was changed."
+    )

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.delta import ID
@@ -43,8 +43,8 @@ GOLDEN: dict[str, list[int]] = {
     "time": [0xEC967EA68300A48D, 0x6D7AD7F36F909B9E, NONE],
     "span": [0x9DDE5B8C1A0A5162, 0x0000000000000000, NONE],
     "pointer": [0xD330287772B844FE, 0x12AE30237B17DF14, NONE],
-    "list": [0xC2289AFC5DBB1503, 0x0000000000000000, NONE],
-    "lists": [0xD907E7D58B68458C, 0x5692161D100B05E5, NONE],
+    "list": [0x13056057D9346D25, 0x0000000000000000, NONE],
+    "lists": [0x67F9501425FE0170, 0x6321CB60B9FB508D, NONE],
     "struct": [0xFEF1EB2577A734DA, 0xA4A4A9876363600A, NONE],
     "null": [NONE, NONE, NONE],
 }
@@ -61,8 +61,8 @@ def test_hashes_are_those_of_the_format(column: str) -> None:
 
 def test_the_hash_of_all_columns_is_that_of_the_format() -> None:
     assert [int(h) for h in hash_columns(FRAME, FRAME.columns)] == [
-        0x50A8DFF448CDB8C1,
-        0xD1195FC4B1748BFB,
+        0xFAB3BB2806A6327F,
+        0x44687DB7394EE763,
         0x3F8E5EDEE554180C,
     ]
 
@@ -132,6 +132,7 @@ def test_what_lies_under_a_none_does_not_matter() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=4)), max_size=12))
+@example([[0, 0], [1, 1]])
 def test_lists_hash_alike_wherever_they_stand(values: list[list[int | None] | None]) -> None:
     dtype = pl.List(pl.Int64)
     together = hashes(list(values), dtype)

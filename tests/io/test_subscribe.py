@@ -107,7 +107,9 @@ async def test_retractions_come_first_and_a_weight_is_so_many_calls() -> None:
     calls = await writer(told)
     await calls.begin(None)
     await calls.write(4, delta((1, "a", 1, 1), (2, "b", None, -2), (1 << 100, "c", 3, 2), (3, "d", 4, -1)))
+    await calls.end_epoch(4)
     await calls.write(6, Delta(delta((9, "e", 5, 1)).rows))
+    await calls.end_epoch(6)
     assert await calls.flush() == {}
     await calls.end()
     await calls.aclose()
@@ -180,6 +182,7 @@ async def test_callbacks_may_be_coroutines() -> None:
     calls = await writer(told)
     await calls.begin(2)
     await calls.write(4, delta((1, "a", 1, 1)))
+    await calls.end_epoch(4)
     await calls.end()
     assert told.calls == [("recovery", 2), (1, {"word": "a", "n": 1}, 4, True), ("end of", 4), ("end",)]
 
@@ -198,7 +201,7 @@ async def test_many_calls_let_the_loop_go_on() -> None:
     calls = await writer(told)
     await calls.write(4, delta(*((n, "a", n, 1) for n in range(50_000))))
     ticking.cancel()
-    assert len(told.calls) == 50_001
+    assert len(told.calls) == 50_000
     assert turns > 5
 
 

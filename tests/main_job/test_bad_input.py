@@ -203,17 +203,6 @@ async def test_an_output_that_is_somebody_elses(place: Place) -> None:
     await refused(place, errors.OutputNotEmpty, place.output)
 
 
-@pytest.mark.parametrize("change", ["rewritten", "deleted"])
-async def test_a_changed_input_is_refused(place: Place, change: str) -> None:
-    await place.count()
-    if change == "rewritten":
-        place.write("a.jsonl", "q", "q", "q", "q")
-    else:
-        (place.folder / "a.jsonl").unlink()
-        place.write("c.jsonl", "z")
-    await refused(place, errors.InputChanged, "a.jsonl")
-
-
 async def test_a_changed_graph_is_refused(place: Place) -> None:
     await place.count()
     with ap.Graph() as graph:
@@ -321,3 +310,19 @@ async def test_the_working_directory_may_change_during_a_run(place: Place, monke
         monkeypatch.chdir("/")
         await runtime.wait()
     assert final_rows(place.output, keys=1) == word_counts(place.folder)
+
+
+async def test_dead_letters_where_they_would_be_read_or_cannot_be_kept(place: Place) -> None:
+    for letters, error, said in (
+        (place.folder / "bad.jsonl", errors.GraphError, "would take for input"),
+        (place.path / "nowhere" / "bad.jsonl", errors.InputError, "there is no directory"),
+    ):
+        with ap.Graph() as graph:
+            one = ap.io.jsonlines.read(
+                place.path / "*.json", schema=Line, mode="static", on_error="skip", dead_letters=letters
+            )
+            two = ap.io.jsonlines.read(place.folder, schema=Line, mode="static")
+            ap.io.csv.write(one.concat(two), place.output)
+        (place.path / "one.json").write_text("")
+        with place.unchanged(), pytest.raises(error, match=said):
+            await ap.run(graph, persistence_config=config(place.state))

@@ -18,6 +18,7 @@ The hash of a value, by its Polars type:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,8 @@ Hashes = npt.NDArray[np.uint64]
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NONE = 0xA0761D6478BD642F
 _NAN = np.uint64(0x7FF8000000000000)
+_PLACES = 0x589965CC75374CC3
+"""Positions are mixed under another seed than items: else [0, 0] and [1, 1] would be the same sum."""
 _HALF = pl.lit(2**64, dtype=pl.UInt128)
 _ID_SEEDS = (0x8BB84B93962EACC9, 0x2D358DCCAA6C78A5)
 
@@ -96,8 +99,8 @@ def _hash(column: pl.Series, seed: int) -> Hashes:
     if dtype in (pl.String, pl.Binary):
         # Under a fixed name: a name that looks like a pattern would be taken as one.
         frame = column.alias("").to_frame()
-        values = frame.select(plh.col("").nchash.xxh3_64(seed=seed)).to_series()
-        return _own(values.fill_null(_NONE))
+        values = frame.select(_xxh3(seed)).to_series()
+        return _own(values.fill_null(_NONE) if column.null_count() else values)
     if dtype == pl.Null:
         return np.full(len(column), _NONE, np.uint64)
     if isinstance(dtype, pl.Struct):
@@ -111,6 +114,12 @@ def _hash(column: pl.Series, seed: int) -> Hashes:
     if column.null_count():
         hashes[column.is_null().to_numpy()] = _NONE
     return hashes
+
+
+@functools.cache
+def _xxh3(seed: int) -> pl.Expr:
+    hashed: pl.Expr = plh.col("").nchash.xxh3_64(seed=seed)
+    return hashed
 
 
 def _bits(column: pl.Series) -> Hashes:
@@ -164,6 +173,7 @@ def _hash_lists(column: pl.Series, seed: int) -> Hashes:
     items = _hash(column.filter(pl.Series(filled)).explode(), seed)
     starts = np.cumsum(sizes) - sizes
     positions = np.arange(len(items), dtype=np.int64) - np.repeat(starts, sizes)
-    items ^= _mix(positions.astype(np.uint64), seed)
+    items *= _FACTOR
+    items += _mix(positions.astype(np.uint64), seed ^ _PLACES)
     hashes[filled] += np.add.reduceat(_mix(items, seed), starts)
     return hashes

@@ -123,6 +123,11 @@ class FileWriter(SinkWriter):
         """See `SinkWriter.write`. The epoch is taken even if an `OSError` is raised: it must not be given again."""
         await asyncio.to_thread(self._write, epoch, delta)
 
+    async def idle(self) -> None:
+        """Writes out what is held back, unsynchronised, so that readers see it."""
+        if self._pending_size:
+            await asyncio.to_thread(self._show)
+
     async def flush(self) -> Position:
         """See `SinkWriter.flush`. A file that is not at its path any more is put back there, if the `guard` allows it.
 
@@ -146,6 +151,10 @@ class FileWriter(SinkWriter):
             self._take(lines)
             if self._pending_size >= _BUFFERED:
                 self._write_out()
+
+    def _show(self) -> None:
+        with self._lock:
+            self._write_out()
 
     def _sync(self) -> Mark | None:
         """None if the file is not, or not surely, at its path."""

@@ -86,6 +86,7 @@ class FileSource(Source):
         return persistent or self.streaming
 
     async def check(self, offsets: Offsets | None, *, persistent: bool) -> None:
+        await asyncio.to_thread(self._refuse_letters)
         await asyncio.to_thread(self._first_look, offsets or {})
 
     async def reads(self, path: str) -> bool:
@@ -118,6 +119,15 @@ class FileSource(Source):
             raise
         letters = DeadLetters(self._dead_letters) if self._dead_letters else None
         return FileReader(walk, parser, letters, look=self._look, rounds=rounds, clock=self._clock)
+
+    def _refuse_letters(self) -> None:
+        if self._dead_letters is None:
+            return
+        folder = os.path.dirname(os.path.abspath(self._dead_letters))
+        if not os.path.isdir(folder):
+            raise InputError(
+                f"the dead letters {self._dead_letters!r} cannot be kept: there is no directory {folder!r}"
+            )
 
     def _first_look(self, offsets: Offsets) -> Listing:
         """The files there are at the start. Raises `InputError` for what cannot be there or cannot be read."""

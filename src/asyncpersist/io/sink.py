@@ -26,6 +26,9 @@ class SinkWriter(ABC):
     guard: Callable[[], Awaitable[None]] | None = None
     """Set by a run that can be deposed: raises `Fenced` if it was. `flush` awaits it before putting an output back."""
 
+    calls_out: bool = False
+    """Whether it runs a user's functions, whose errors are theirs and not those of an output."""
+
     moved: bool = False
     """Whether opening it left it elsewhere than at the position it was opened at: then that is to be committed."""
 
@@ -36,7 +39,8 @@ class SinkWriter(ABC):
     async def write(self, epoch: int, delta: Delta) -> None:
         """Takes one epoch's change: consolidated, non-empty, epochs only growing.
 
-        The order of rows is the writer's to make: retractions first. Raises `OutputError` or `OSError`.
+        A very large one comes in several calls in a row, its retractions in the earlier ones. The order of rows within
+        a call is the writer's to make: retractions first. Raises `OutputError` or `OSError`.
         """
 
     @abstractmethod
@@ -46,6 +50,9 @@ class SinkWriter(ABC):
         Called at every barrier, before the commit. What lies beyond the last committed position is cut by the next
         `open`.
         """
+
+    async def end_epoch(self, epoch: int) -> None:  # noqa: B027
+        """Called after the last `write` of an epoch."""
 
     async def idle(self) -> None:  # noqa: B027
         """Called when nothing more is to be written for now: what is held back may be shown."""

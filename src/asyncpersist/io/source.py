@@ -82,6 +82,11 @@ class Source(ABC):
     streaming: bool = False
     """Whether it may stay silent for long, so that others do not wait for its first batch."""
 
+    @property
+    def dead_letters(self) -> str | None:
+        """The path of a file that it writes to besides, if any."""
+        return None
+
     by_parts: bool = False
     """Whether what it takes back it takes back by parts."""
 

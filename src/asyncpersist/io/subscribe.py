@@ -83,6 +83,8 @@ class SubscribeSink(Sink):
 
 
 class _Calling(SinkWriter):
+    calls_out = True
+
     def __init__(
         self,
         columns: Mapping[str, DType],
@@ -112,6 +114,8 @@ class _Calling(SinkWriter):
                 if chosen.size:
                     change = Delta(delta.rows[chosen], np.abs(delta.weights[chosen]))
                     await self._deliver(epoch, change, is_addition=is_addition)
+
+    async def end_epoch(self, epoch: int) -> None:
         if self._on_time_end is not None:
             await _settled(self._on_time_end(epoch))
 

@@ -153,7 +153,7 @@ class GroupBy(Operator):
         new: list[pl.Series],
     ) -> Delta:
         """Retractions of what was emitted and insertions of what is now, where these differ."""
-        same = groups.select(self._keys).get_columns()
+        same = [groups[key] for key in self._keys]
         ids = [id_of(groups, list(self._by))] if self._ids else []
         change = lives if old is None else differing(lived, lives, old, new)
         before = None if old is None else [*old, *ids]

@@ -217,6 +217,9 @@ class Engine:
         while not (self._stopping or self._intake.exhausted):
             if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
+                    # What arrives meanwhile goes along.
+                    if pause := self._epochs.pause():
+                        await anyio.sleep(pause)
                     await self._step(stepping, self._arrived())
                 if self._stopping:
                     self._stop_reading()
@@ -228,13 +231,15 @@ class Engine:
                 self._wake.clear()
 
     async def _step(self, stepping: Stepping, taken: list[list[Batch]]) -> None:
-        epoch, pause = self._epochs.next_nowait()
-        if pause:
-            await anyio.sleep(pause)
+        epoch = self._epochs.next()
         await self._take(stepping, epoch, taken)
+        told = set()
         async with aclosing(stepping.finish()) as outputs:
             async for identity, delta in outputs:
+                told.add(identity)
                 await self._outlets[identity].put(epoch, delta)
+        for identity in told:
+            self._outlets[identity].end_epoch(epoch)
         self._epoch_count += 1
         self._dirty = True
         if self._fresh_since is None and self._snapshots is not None:

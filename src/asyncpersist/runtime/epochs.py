@@ -20,9 +20,14 @@ class EpochClock:
         self._origin = clock.monotonic()
         self.last = last
 
-    def next_nowait(self) -> tuple[int, float]:
-        """The next epoch, and the seconds to wait before it may start: never before its own number on the clock."""
-        now = self._base + (self._clock.monotonic() - self._origin) * 1000
-        even = int(now) // 2 * 2
-        self.last = max(even, self.last + 2)
-        return self.last, max(0.0, (self.last - now) / 1000)
+    def pause(self) -> float:
+        """The seconds to wait before the next epoch may start: never before its own number on the clock."""
+        return max(0.0, (self.last + 2 - self._now()) / 1000)
+
+    def next(self) -> int:
+        """The next epoch; after `pause`."""
+        self.last = max(int(self._now()) // 2 * 2, self.last + 2)
+        return self.last
+
+    def _now(self) -> float:
+        return self._base + (self._clock.monotonic() - self._origin) * 1000

@@ -63,6 +63,7 @@ class Launch:
         Raises what recovery raises. Nothing is changed on any disk unless everything could be claimed.
         """
         await self._refuse_shared_outputs()
+        await self._refuse_letters_as_input()
         await self._refuse_state_as_input()
         if self.config is None:
             await self._check(None)
@@ -134,6 +135,19 @@ class Launch:
                     raise GraphError(
                         f"the output {node.sink.identity} is a file that {vertex.description} reads, so that the "
                         "next run would take it for input; write it somewhere else"
+                    )
+
+    async def _refuse_letters_as_input(self) -> None:
+        for writing, node in self.plan.sources:
+            letters = node.source.dead_letters
+            if letters is None:
+                continue
+            path = await anyio.to_thread.run_sync(os.path.realpath, letters)
+            for reading, other in self.plan.sources:
+                if other is not node and await other.source.reads(path):
+                    raise GraphError(
+                        f"{writing.description} keeps its dead letters in {letters!r}, which {reading.description} "
+                        "would take for input; name a file somewhere else"
                     )
 
     async def _refuse_state_as_input(self) -> None:

@@ -31,7 +31,7 @@ class Outlet:
         self._writer = writer
         self._name = name
         self._bound = bound
-        self._queue: deque[_Epoch | asyncio.Future[Position]] = deque()
+        self._queue: deque[_Epoch | int | asyncio.Future[Position]] = deque()
         self._size = 0
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
@@ -49,6 +49,10 @@ class Outlet:
             await self._room.wait()
         self._size += size
         self._append(_Epoch(epoch, delta, size))
+
+    def end_epoch(self, epoch: int) -> None:
+        """Says that all of an epoch has been put."""
+        self._append(epoch)
 
     def barrier(self) -> asyncio.Future[Position]:
         """The position after everything put so far, once it is durable."""
@@ -75,14 +79,17 @@ class Outlet:
                 if not self._queue:
                     await self._writer.idle()
             except OSError as exc:
-                if isinstance(exc, AsyncPersistError):
+                if isinstance(exc, AsyncPersistError) or self._writer.calls_out:
                     raise
                 raise OutputError(
                     f"{self._name} cannot be written: {exc.strerror or exc}. Mend that and run again: "
                     "a run with persistence goes on from its last snapshot, nothing is lost."
                 ) from exc
 
-    async def _carry(self, item: _Epoch | asyncio.Future[Position]) -> None:
+    async def _carry(self, item: _Epoch | int | asyncio.Future[Position]) -> None:
+        if isinstance(item, int):
+            await self._writer.end_epoch(item)
+            return
         if isinstance(item, _Epoch):
             await self._writer.write(item.number, item.delta)
             self._size -= item.size
@@ -92,6 +99,6 @@ class Outlet:
         if not item.done():
             item.set_result(position)
 
-    def _append(self, item: _Epoch | asyncio.Future[Position]) -> None:
+    def _append(self, item: _Epoch | int | asyncio.Future[Position]) -> None:
         self._queue.append(item)
         self._filled.set()

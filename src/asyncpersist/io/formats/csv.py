@@ -17,9 +17,10 @@ import polars as pl
 from asyncpersist.dtypes import DType
 from asyncpersist.io.byte_counts import has_lone_return
 from asyncpersist.io.formats.csv_records import CsvParserSettings, RecordSyntax
-from asyncpersist.io.formats.datetimes import to_datetimes
 from asyncpersist.io.formats.encoding import Encoding
+from asyncpersist.io.formats.exact_csv import read_csv
 from asyncpersist.io.formats.format import Broken, Format, Head, Records
+from asyncpersist.io.formats.text_columns import from_texts
 from asyncpersist.io.formats.values import from_text, stored
 
 __all__ = ["Csv"]
@@ -58,6 +59,7 @@ class Csv(Format):
             text = start[length:]
             end = self._first(text)
             if not end:
+                self._refuse_returns(text)
                 if not complete:
                     return None
                 end = len(text)
@@ -76,7 +78,16 @@ class Csv(Format):
                 return end
         return 0
 
+    def _refuse_returns(self, line: bytes) -> None:
+        """Raises `Broken` if it is several lines."""
+        if self._syntax.has_return(line):
+            raise Broken(
+                "there is a carriage return within the header. If lines end with it alone, convert the file first, "
+                "e.g. with `tr '\\r' '\\n'`; if a column's name holds it, quote the name"
+            )
+
     def _header(self, line: bytes) -> tuple[str, ...]:
+        self._refuse_returns(line)
         try:
             names = [self._encoding.decode(field or b"") for field in self._syntax.fields(line)]
         except Broken as exc:
@@ -104,23 +115,20 @@ class Csv(Format):
         kinds = [_TYPED.get(self.columns[n].kind, pl.String()) if n in self.columns else pl.String() for n in layout]
         # The last one, too: where it is None a record may be too short.
         used = [i for i, name in enumerate(layout) if name in self.columns or i == len(layout) - 1]
-        try:
-            frame = pl.read_csv(
-                data,
-                has_header=False,
-                schema={f"column_{i + 1}": kind for i, kind in enumerate(kinds)},
-                columns=used,
-                separator=self._settings.delimiter,
-                quote_char=self._settings.quote if self._settings.enable_quoting else None,
-                raise_if_empty=False,
-            )
-        except pl.exceptions.PolarsError as exc:
-            raise Broken from exc
+        frame = read_csv(
+            data,
+            {f"column_{i + 1}": kind for i, kind in enumerate(kinds)},
+            separator=self._settings.delimiter,
+            quote=self._settings.quote if self._settings.enable_quoting else None,
+            columns=used,
+        )
         by_name = {layout[i]: frame.to_series(k) for k, i in enumerate(used)}
         last = by_name[layout[-1]]
-        if last.null_count() and self._syntax.count_delimiters(data) != frame.height * (len(layout) - 1):
-            raise Broken
         if len(layout) == 1 and last.null_count():
+            raise Broken
+        # Polars takes fields that are missing for None, and ignores too many where it does not read all columns.
+        short, long = last.null_count() > 0, len(used) < len(layout)
+        if (short or long) and not self._syntax.have_fields(data, frame.height, len(layout), each=short and long):
             raise Broken
         columns = [self._column(name, dtype, by_name.get(name), frame.height) for name, dtype in self.columns.items()]
         return pl.DataFrame(columns)
@@ -136,7 +144,7 @@ class Csv(Format):
                 empty = column == ""
                 if empty.any():
                     column = column.set(empty, None)
-            known = self._converted(column, dtype)
+            known = from_texts(column, dtype)
         if dtype.optional or not known.null_count():
             return known
         if name in self._defaults:
@@ -144,20 +152,6 @@ class Csv(Format):
         if dtype.kind == "str":
             return known.fill_null("")
         raise Broken
-
-    def _converted(self, column: pl.Series, dtype: DType) -> pl.Series:
-        if dtype.kind == "str":
-            return column
-        if dtype.kind == "bool":
-            lower = column.str.to_lowercase()
-            true, false = lower.is_in(["true", "1"]), lower.is_in(["false", "0"])
-            if not (true | false).all():
-                raise Broken
-            return true
-        if dtype.kind.endswith("datetime"):
-            return to_datetimes(column, dtype)
-        values = [None if text is None else from_text(text, dtype) for text in column.to_list()]
-        return pl.Series(column.name, values, dtype=dtype.polars)
 
     def record(self, text: bytes, layout: tuple[str, ...]) -> Sequence[Any]:
         fields = self._syntax.fields(text)

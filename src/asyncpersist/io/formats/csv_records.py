@@ -8,14 +8,22 @@ with `\\n` or `\\r\\n`. Blank lines and comment lines are no records.
 from __future__ import annotations
 
 import re
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from asyncpersist.io.byte_counts import count_byte, has_empty_line
 from asyncpersist.io.formats.format import Broken, Records
 
 __all__ = ["CsvParserSettings", "RecordSyntax"]
+
+_NEWLINE, _RETURN = 10, 13
+
+_WINDOW = 64 << 10
+"""Bytes that a regular expression looks at in one call, because that holds the interpreter lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,6 @@ class RecordSyntax:
         self._is_plain = self._doubled and self._escape is None
         d = re.escape(self._delimiter)
         field = b"[^%s\n]*" % d
-        self._quoted = b""
         if self._quote:
             q = re.escape(self._quote)
             e = re.escape(self._escape) if self._escape else b""
@@ -75,13 +82,11 @@ class RecordSyntax:
             escapes = [b"%s%s" % (q, q)] if self._doubled else []
             escapes += [b"%s[\\s\\S]" % e] if e else []
             rest = b"(?:(?:%s)%s)*+" % (b"|".join(escapes), inner) if escapes else b""
-            self._quoted = b"%s(%s%s)%s" % (q, inner, rest, q)
-            field = b"(?:%s%s|(?!%s)%s)" % (self._quoted.replace(b"(", b"(?:", 1), field, q, field)
+            field = b"(?:%s%s%s%s%s|(?!%s)%s)" % (q, inner, rest, q, field, q, field)
         record = b"%s(?:%s%s)*+(?:\n|\\Z)" % (field, d, field)
         if self._comment:
             record = b"%s[^\n]*(?:\n|\\Z)|%s" % (re.escape(self._comment), record)
         self._record = re.compile(record)
-        self._quoted_field = re.compile(self._quoted) if self._quoted else None
 
     def cut(self, data: bytes) -> int:
         """How many of these bytes, which start with a record, are whole records."""
@@ -92,18 +97,18 @@ class RecordSyntax:
         if even and self.is_regular(data[:even]):
             return even
         end = 0
-        while (match := self._record.match(data, end)) and match.end() > end and data[match.end() - 1] == 10:
-            end = match.end()
+        while (next := self._end(data, end)) > end and data[next - 1] == _NEWLINE:
+            end = next
         return end
 
     def _even_newline(self, data: bytes, end: int) -> int:
         """The end of the last line before which there is an even number of quotes, 0 if there is none."""
         quote = self._quote or b""
-        quotes = data.count(quote, 0, end)
+        quotes = count_byte(memoryview(data)[:end], quote)
         while end and quotes % 2:
             opened = data.rfind(quote, 0, end)
             end = data.rfind(b"\n", 0, opened) + 1
-            quotes -= data.count(quote, end, opened + 1)
+            quotes -= count_byte(memoryview(data)[end : opened + 1], quote)
         return end
 
     def is_regular(self, data: bytes) -> bool:
@@ -123,17 +128,17 @@ class RecordSyntax:
         before = buffer[opening - 1]
         paired = np.zeros(len(opening), bool)
         paired[1:] = opening[1:] == closing[:-1] + 1
-        opens = paired | (before == delimiter) | (before == 10)
+        opens = paired | (before == delimiter) | (before == _NEWLINE)
         opens[0] |= opening[0] == 0
         if not opens.all():
             return False
         after = buffer[np.minimum(closing + 1, len(buffer) - 1)]
-        closes = (after == delimiter) | (after == 10)
+        closes = (after == delimiter) | (after == _NEWLINE)
         closes[:-1] |= paired[1:]
         closes[-1] |= closing[-1] == len(buffer) - 1
-        returns = np.flatnonzero(~closes & (after == 13))
+        returns = np.flatnonzero(~closes & (after == _RETURN))
         if len(returns):
-            ended = buffer[np.minimum(closing[returns] + 2, len(buffer) - 1)] == 10
+            ended = buffer[np.minimum(closing[returns] + 2, len(buffer) - 1)] == _NEWLINE
             closes[returns] = ended
         return bool(closes.all())
 
@@ -143,54 +148,149 @@ class RecordSyntax:
             return False
         return not self._comment or not (data.startswith(self._comment) or b"\n" + self._comment in data)
 
-    def count_delimiters(self, data: bytes) -> int:
-        """The delimiters outside of quotes, in regular records."""
+    def have_fields(self, data: bytes, records: int, fields: int, *, each: bool) -> bool:
+        """Whether these regular records have so many fields, at least two: together or, slower, `each` of them."""
         if not self._quote or self._quote not in data:
-            return count_byte(data, self._delimiter)
+            delimiters = count_byte(data, self._delimiter)
+        else:
+            delimiters = len(self._unquoted(data, self._delimiter[0]))
+        if delimiters != records * (fields - 1):
+            return False
+        if not each:
+            return True
+        ends = self._unquoted(data, _NEWLINE)
+        places = self._unquoted(data, self._delimiter[0]).reshape(-1, fields - 1)
+        if len(ends) != records:
+            return False
+        return bool((places[:, -1] < ends).all() and (places[1:, 0] > ends[:-1]).all())
+
+    def _unquoted(self, data: bytes, byte: int) -> npt.NDArray[np.int64]:
+        """Where the byte stands outside of quotes, in regular records."""
         buffer = np.frombuffer(data, np.uint8)
+        places = np.flatnonzero(buffer == byte)
+        if not self._quote or self._quote not in data:
+            return places
         quotes = np.flatnonzero(buffer == self._quote[0])
-        before = np.searchsorted(quotes, np.flatnonzero(buffer == self._delimiter[0]))
-        return int(np.count_nonzero(before % 2 == 0))
+        outside: npt.NDArray[np.bool_] = np.searchsorted(quotes, places) % 2 == 0
+        return places[outside]
+
+    def has_return(self, line: bytes) -> bool:
+        """Whether a carriage return stands in a field that is not quoted. The line may end anywhere."""
+        if b"\r" not in line:
+            return False
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            return any(not quoted and b"\r" in line[start:end] for start, end, quoted in self._spans(line))
+        except Broken:
+            return False
 
     def records(self, data: bytes) -> Records:
-        pieces: list[bytes] = []
-        lines: list[int] = []
-        end = line = 0
+        comments = self._comment is not None and self._comment in data
+        if self.is_regular(data) and not (comments and self._quote and self._quote in data):
+            ends = self._unquoted(data, _NEWLINE) + 1
+            if not data.endswith(b"\n") and data:
+                ends = np.append(ends, len(data))
+        else:
+            ends = self._ends(data)
+        newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
+        starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+        records = Records(data, ends, np.searchsorted(newlines, starts))
+        return records.without(self._no_records(data, starts, ends))
+
+    def _no_records(
+        self, data: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which lines are blank or comments."""
+        buffer = np.frombuffer(data, np.uint8)
+        first = buffer[starts]
+        blank: npt.NDArray[np.bool_] = (first == _NEWLINE) | (
+            (first == _RETURN) & (ends - starts == 2) & (buffer[ends - 1] == _NEWLINE)
+        )
+        if self._comment:
+            blank |= first == self._comment[0]
+        return blank
+
+    def _ends(self, data: bytes) -> npt.NDArray[np.int64]:
+        """Where the records end, and blank lines and comment lines."""
+        ends = array("q")
+        end = 0
         while end < len(data):
-            match = self._record.match(data, end)
             # A quoted field that is never closed takes all that is left.
-            stop = match.end() if match else len(data)
-            text = data[end:stop]
-            if text not in (b"\n", b"\r\n") and not (self._comment and text.startswith(self._comment)):
-                pieces.append(text)
-                lines.append(line)
-            line += text.count(b"\n")
-            end = stop
-        ends = np.cumsum(np.array([len(piece) for piece in pieces], np.int64), dtype=np.int64)
-        return Records(b"".join(pieces), ends, np.array(lines, np.int64))
+            end = self._end(data, end) or len(data)
+            ends.append(end)
+        return np.frombuffer(ends, np.int64)
+
+    def _end(self, data: bytes, start: int) -> int:
+        """The end of the record that starts here; 0 if a quoted field in it is not closed."""
+        limit = start + _WINDOW
+        match = self._record.match(data, start, limit)
+        if match and (match.end() < limit or limit >= len(data)):
+            return match.end()
+        return self._far_end(data, start) if limit < len(data) else 0
+
+    def _far_end(self, data: bytes, start: int) -> int:
+        """As `_end`, for a record too long for a regular expression, which would hold the interpreter lock."""
+        at, newline = start, -1
+        is_comment = self._comment is not None and data.startswith(self._comment, start)
+        while True:
+            if self._quote and not is_comment and data.startswith(self._quote, at):
+                at = self._closed(data, at)
+                if not at:
+                    return 0
+            if newline < at:
+                newline = data.find(b"\n", at)
+                newline = len(data) if newline < 0 else newline
+            delimiter = -1 if is_comment else data.find(self._delimiter, at, newline)
+            if delimiter < 0:
+                return min(newline + 1, len(data))
+            at = delimiter + 1
+
+    def _closed(self, data: bytes, at: int) -> int:
+        """The end of the quoted field that starts here; 0 if it is not closed."""
+        assert self._quote
+        at += 1
+        quote = -1
+        while True:
+            if quote < at:
+                quote = data.find(self._quote, at)
+            if quote < 0:
+                return 0
+            escape = data.find(self._escape, at, quote) if self._escape else -1
+            if escape >= 0:
+                at = escape + 2
+            elif self._doubled and data.startswith(self._quote, quote + 1):
+                at = quote + 2
+            else:
+                return quote + 1
 
     def fields(self, text: bytes) -> list[bytes | None]:
         """The fields of one record, None for one without a byte (not even quotes). Raises `Broken`."""
         text = text.removesuffix(b"\n").removesuffix(b"\r")
-        found: list[bytes | None] = []
+        return [
+            self._unescaped(text[start + 1 : end - 1]) if quoted else text[start:end] or None
+            for start, end, quoted in self._spans(text)
+        ]
+
+    def _spans(self, text: bytes) -> Iterator[tuple[int, int, bool]]:
+        """Where the fields of a record without its line end start and end, and whether they are quoted. Raises
+        `Broken`.
+        """
         at = 0
         while True:
-            match = None
-            if self._quoted_field and self._quote and text.startswith(self._quote, at):
-                match = self._quoted_field.match(text, at)
-                if not match:
+            start = at
+            quoted = self._quote is not None and text.startswith(self._quote, at)
+            if quoted:
+                at = self._closed(text, at)
+                if not at:
                     raise Broken("a quoted field is not closed")
-                found.append(self._unescaped(match[1]))
-                at = match.end()
                 if at < len(text) and not text.startswith(self._delimiter, at):
                     raise Broken("something follows the closing quote of a field")
             else:
                 end = text.find(self._delimiter, at)
-                end = len(text) if end < 0 else end
-                found.append(text[at:end] or None)
-                at = end
+                at = len(text) if end < 0 else end
+            yield start, at, quoted
             if at == len(text):
-                return found
+                return
             at += 1
 
     def _unescaped(self, content: bytes) -> bytes:

@@ -2,28 +2,30 @@
 
 A format has two ways. The fast one parses many records at once, in columns, and only says *that* something is
 wrong. The careful one looks at single records and says what is wrong where; it decides, and the fast way may
-never accept what it refuses or read it differently. `examine` finds the broken records by halving, so that
-the good ones still go the fast way.
+never accept what it refuses or read it differently. `examine` finds by halving where the broken records are, so that
+most of the good ones still go the fast way.
 """
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from asyncpersist.dtypes import DType
+from asyncpersist.io.formats.slices import slices
 
 __all__ = ["BadRecord", "Broken", "Examined", "Format", "Head", "Records", "RowFile", "frame_of"]
 
-_ONE_BY_ONE = 16
-"""Up to how many records are looked at one by one rather than halved again."""
+_ONE_BY_ONE = 1000
+"""Up to how many records are looked at one by one rather than halved again: that takes as long as a few calls of
+`parse`."""
 
 _NEWLINE = 10
 _BOM = b"\xef\xbb\xbf"
@@ -41,9 +43,11 @@ class Head:
     layout: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class BadRecord:
-    """A record that does not fit: its place among the records, the newlines before it in the bytes, its text."""
+class BadRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record that does not fit: its place among the records, the newlines before it in the bytes, its text.
+
+    There may be a million of them, which the garbage collector need not look at.
+    """
 
     ordinal: int
     line: int
@@ -79,6 +83,14 @@ class Records:
     def between(self, i: int, j: int) -> bytes:
         return self.data[self.start(i) : int(self.ends[j - 1])]
 
+    def without(self, dropped: npt.NDArray[np.bool_]) -> Records:
+        """Those that are not dropped."""
+        if not dropped.any():
+            return self
+        lengths = np.diff(self.ends, prepend=0)
+        data = np.frombuffer(self.data, np.uint8)[np.repeat(~dropped, lengths)].tobytes()
+        return Records(data, np.cumsum(lengths[~dropped], dtype=np.int64), self.lines[~dropped])
+
 
 class RowFile(ABC):
     """An open file that is read by rows rather than by bytes. Blocks; used by one thread at a time."""
@@ -108,6 +120,10 @@ class Format(ABC):
     """Whether a file is one record, whatever is in it."""
     one_per_line: bool = False
     """Whether every line is a record of its own, so that equal lines are equal rows."""
+    in_columns: bool = True
+    """Whether `parse` is much faster than `record` for every record."""
+    blanks: bytes = b""
+    """The bytes of which a line consists that holds no record; if there are none, every line is a record."""
 
     by_rows: bool = False
     """Whether files are opened with `open_rows` and never cut by bytes; any change of one is a change of all of it."""
@@ -150,57 +166,61 @@ class Format(ABC):
     def record(self, text: bytes, layout: Any) -> Sequence[Any]:
         """The values of one record, in the order of the columns. Raises `Broken`, saying why."""
 
-    def is_blank(self, text: bytes) -> bool:
-        """Whether a line holds no record."""
-        return False
-
     def records(self, data: bytes) -> Records:
         """The records in these bytes: here, the lines that are not blank."""
-        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE).astype(np.int64) + 1
-        lines = np.arange(len(ends), dtype=np.int64)
-        edges = [0, *ends.tolist()]
-        blank = [self.is_blank(data[a:b]) for a, b in itertools.pairwise(edges)]
-        if not any(blank):
-            return Records(data, ends, lines)
-        kept = ~np.array(blank)
-        pieces = [data[edges[i] : edges[i + 1]] for i in np.flatnonzero(kept).tolist()]
-        lengths = np.diff(ends, prepend=0)[kept]
-        return Records(b"".join(pieces), np.cumsum(lengths, dtype=np.int64), lines[kept])
+        buffer = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(buffer == _NEWLINE).astype(np.int64) + 1
+        lines = Records(data, ends, np.arange(len(ends), dtype=np.int64))
+        blank = np.zeros(len(ends), bool)
+        if self.blanks:
+            starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+            for i in map(int, np.flatnonzero(np.isin(buffer[starts], np.frombuffer(self.blanks, np.uint8)))):
+                blank[i] = not lines.between(i, i + 1).strip(self.blanks)
+        return lines.without(blank)
 
     def examine(self, data: bytes, layout: Any) -> Examined:
         """Every record judged; slow only near those that are broken."""
         records = self.records(data)
-        frames: list[pl.DataFrame] = []
+        frames = [pl.DataFrame(schema=_schema(self.columns))]
         bad: list[BadRecord] = []
         todo = [(0, len(records))] if len(records) else []
         while todo:
             i, j = todo.pop()
-            try:
-                text = records.between(i, j)
-                rows = self.parse(text, layout)
-                if rows.height != j - i:
-                    raise Broken
-                if self.is_doubtful(rows):
-                    self.confirm(text, rows)
+            rows = self._in_columns(records, i, j, layout) if self.in_columns else None
+            if rows is not None:
                 frames.append(rows)
-            except Broken:
-                if j - i > _ONE_BY_ONE:
-                    middle = (i + j) // 2
-                    todo += [(middle, j), (i, middle)]
-                else:
-                    frames.append(self._one_by_one(records, i, j, layout, bad))
-        rows = pl.concat(frames) if frames else pl.DataFrame(schema=_schema(self.columns))
-        return Examined(rows, len(records), bad)
+            elif self.in_columns and j - i > _ONE_BY_ONE:
+                middle = (i + j) // 2
+                todo += [(middle, j), (i, middle)]
+            else:
+                frames += self._one_by_one(records, i, j, layout, bad)
+        return Examined(pl.concat(frames, rechunk=True), len(records), bad)
 
-    def _one_by_one(self, records: Records, i: int, j: int, layout: Any, bad: list[BadRecord]) -> pl.DataFrame:
-        good = []
-        for k in range(i, j):
-            text = records.between(k, k + 1)
-            try:
-                good.append(self.record(text, layout))
-            except Broken as exc:
-                bad.append(BadRecord(k, int(records.lines[k]), text.rstrip(b"\r\n"), str(exc)))
-        return frame_of(self.columns, good)
+    def _in_columns(self, records: Records, i: int, j: int, layout: Any) -> pl.DataFrame | None:
+        """None if one of the records is broken."""
+        text = records.between(i, j)
+        try:
+            rows = self.parse(text, layout)
+            if rows.height != j - i:
+                return None
+            if self.is_doubtful(rows):
+                self.confirm(text, rows)
+        except Broken:
+            return None
+        return rows
+
+    def _one_by_one(
+        self, records: Records, i: int, j: int, layout: Any, bad: list[BadRecord]
+    ) -> Iterator[pl.DataFrame]:
+        for a, b in slices(records.ends[i:j] - records.start(i)):
+            good = []
+            for k in range(i + a, i + b):
+                text = records.between(k, k + 1)
+                try:
+                    good.append(self.record(text, layout))
+                except Broken as exc:
+                    bad.append(BadRecord(k, int(records.lines[k]), text.rstrip(b"\r\n"), str(exc)))
+            yield frame_of(self.columns, good)
 
 
 def frame_of(columns: Mapping[str, DType], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:

@@ -13,63 +13,84 @@ from typing import Any
 import polars as pl
 
 from asyncpersist.dtypes import DType
-from asyncpersist.io.formats.datetimes import to_datetimes
-from asyncpersist.io.formats.format import Broken, Format, Records, frame_of
+from asyncpersist.io.formats.exact_csv import read_csv
+from asyncpersist.io.formats.format import Broken, Format, frame_of
+from asyncpersist.io.formats.slices import slices
+from asyncpersist.io.formats.text_columns import from_texts
 from asyncpersist.io.formats.values import from_json, json_of, stored
 
 __all__ = ["JsonLines"]
 
 _FAST = {"int", "float", "bool", "str", "naive_datetime", "utc_datetime"}
+_FAST_ITEMS = {"int", "float", "bool", "str"}
 _AS_TEXT = {"str", "naive_datetime", "utc_datetime"}
 
 # Polars writes values that are no strings as text into a string column, and half of a surrogate pair as NUL.
 _SUSPECT = r"^[-0-9\[{]|^true$|^false$|\x00"
 
 
+_FIRST = [b"", b"{", b" ", b"\t", b"\r", b"\n"]
+"""What lines that fit begin with."""
+
+
 class JsonLines(Format):
     """`defaults` holds the defaults of those columns that have one."""
 
     one_per_line = True
+    blanks = b" \t\r\n"
 
     def __init__(self, columns: Mapping[str, DType], defaults: Mapping[str, Any]) -> None:
         self.columns = dict(columns)
         self._defaults = {name: stored(value, self.columns[name]) for name, value in defaults.items()}
         self._schema = {n: pl.String() if t.kind in _AS_TEXT else t.polars for n, t in self.columns.items()}
-        self._fast = all(t.kind in _FAST for t in self.columns.values())
+        self.in_columns = all(_is_fast(t) for t in self.columns.values())
         self._strings = [n for n, t in self.columns.items() if t.kind == "str"]
 
     def definition(self) -> dict[str, Any]:
         return {"format": "jsonlines"}
 
-    def is_blank(self, text: bytes) -> bool:
-        return not text.strip(b" \t\r\n")
-
     def parse(self, data: bytes, layout: Any) -> pl.DataFrame:
-        if not self._fast:
-            return self._parse_slowly(self.records(data))
+        if not self.in_columns:
+            return self._record_by_record(data)
+        if data[:1] not in _FIRST:
+            raise Broken  # and Polars might take it for compression
         try:
             rows = pl.read_ndjson(data, schema=self._schema)
-        except pl.exceptions.PolarsError as exc:
+        except (pl.exceptions.PolarsError, OSError) as exc:
             raise Broken from exc
         changed = []
         for name, dtype in self.columns.items():
             column = rows[name]
+            if dtype.kind == "list" and not self._is_certain(column, dtype):
+                return self._record_by_record(data)
             if column.null_count() and not (dtype.optional and name not in self._defaults):
                 if dtype.optional or name not in self._defaults:
                     raise Broken  # only the text tells whether a key is missing
                 changed.append(self._filled(column, dtype))
             elif dtype.kind.endswith("datetime"):
-                changed.append(to_datetimes(column, dtype))
+                changed.append(from_texts(column, dtype))
         return rows.with_columns(changed) if changed else rows
 
     def _filled(self, column: pl.Series, dtype: DType) -> pl.Series:
-        known = to_datetimes(column, dtype) if dtype.kind.endswith("datetime") else column
+        known = from_texts(column, dtype) if dtype.kind.endswith("datetime") else column
         default = pl.Series([self._defaults[column.name]], dtype=dtype.polars)
         return known.fill_null(default[0])
 
-    def _parse_slowly(self, records: Records) -> pl.DataFrame:
-        rows = [self.record(records.between(i, i + 1), None) for i in range(len(records))]
-        return frame_of(self.columns, rows)
+    def _is_certain(self, column: pl.Series, dtype: DType) -> bool:
+        """Whether a column of lists holds nothing that Polars may have misread, and no None that must not be."""
+        if column.null_count() and not (dtype.optional and column.name not in self._defaults):
+            return False
+        items = column.drop_nulls().list.explode(empty_as_null=False)
+        if items.null_count() and not dtype.args[0].optional:
+            return False
+        return dtype.args[0].kind != "str" or not items.str.contains(_SUSPECT).any()
+
+    def _record_by_record(self, data: bytes) -> pl.DataFrame:
+        records = self.records(data)
+        frames = [frame_of(self.columns, [])]
+        for i, j in slices(records.ends):
+            frames.append(frame_of(self.columns, [self.record(records.between(k, k + 1), None) for k in range(i, j)]))
+        return pl.concat(frames, rechunk=True)
 
     def record(self, text: bytes, layout: Any) -> Sequence[Any]:
         value = _decode(text)
@@ -93,7 +114,7 @@ class JsonLines(Format):
             raise Broken(f"column {name!r}: {exc}") from exc
 
     def is_doubtful(self, rows: pl.DataFrame) -> bool:
-        return self._fast and any(rows[name].str.contains(_SUSPECT).any() for name in self._strings)
+        return self.in_columns and any(rows[name].str.contains(_SUSPECT).any() for name in self._strings)
 
     def confirm(self, data: bytes, rows: pl.DataFrame) -> None:
         lines: pl.Series | None = None
@@ -106,6 +127,11 @@ class JsonLines(Format):
             if lines is None:
                 lines = _lines(data, rows.height)
             _confirm_each(lines.filter(suspect), name)
+
+
+def _is_fast(dtype: DType) -> bool:
+    """Whether Polars reads the type as it is to be read, or it can be told where it does not."""
+    return dtype.kind in _FAST or (dtype.kind == "list" and dtype.args[0].kind in _FAST_ITEMS)
 
 
 def _decode(text: bytes) -> Any:
@@ -137,10 +163,7 @@ def _lines(data: bytes, height: int) -> pl.Series:
     """The lines that are not blank; no raw control character other than white space occurs in JSON that could
     be parsed.
     """
-    frame = pl.read_csv(
-        data, has_header=False, schema={"line": pl.String()}, separator="\x01", quote_char=None, raise_if_empty=False
-    )
-    lines = frame["line"]
+    lines = read_csv(data, {"line": pl.String()}, separator="\x01", quote=None)["line"]
     lines = lines.filter(lines.fill_null("").str.strip_chars() != "")
     if len(lines) != height:
         raise Broken

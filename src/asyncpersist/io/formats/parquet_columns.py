@@ -26,15 +26,13 @@ import polars as pl
 
 from asyncpersist.dtypes import DType
 from asyncpersist.io.formats.format import Broken
+from asyncpersist.io.formats.text_columns import YEARS, from_texts
 from asyncpersist.io.formats.values import from_text
 
 __all__ = ["Misfit", "accepts", "fitted"]
 
 _EXACT = 2**53
 """Every integer up to this one is exact as a float."""
-
-_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
-"""The first and the last microsecond of Python's years 1 to 9999, counted from 1970."""
 
 
 class Misfit(Broken):
@@ -138,7 +136,7 @@ def _whole_microseconds(column: pl.Series, dtype: DType) -> pl.Series:
     if dtype.kind == "utc_datetime":
         column = column.dt.convert_time_zone("UTC")
     converted = column.cast(dtype.polars, strict=False)
-    wrong = converted.to_physical().is_between(*_YEARS).not_() if dtype.kind != "duration" else converted.is_null()
+    wrong = converted.to_physical().is_between(*YEARS).not_() if dtype.kind != "duration" else converted.is_null()
     if column.dtype != dtype.polars:
         wrong |= converted.cast(column.dtype, strict=False).ne_missing(column)
     elif not wrong.any():
@@ -147,13 +145,15 @@ def _whole_microseconds(column: pl.Series, dtype: DType) -> pl.Series:
 
 
 def _json(column: pl.Series, dtype: DType) -> pl.Series:
-    values = []
-    for row, text in enumerate(column.to_list()):
-        try:
-            values.append(from_text(text, dtype))
-        except Broken as exc:
-            raise Misfit(row, f"expected {dtype}: {exc}") from exc
-    return pl.Series(column.name, values, dtype=pl.String)
+    try:
+        return from_texts(column, dtype)
+    except Broken:
+        for row in range(len(column)):
+            try:
+                from_text(column[row], dtype)
+            except Broken as exc:
+                raise Misfit(row, f"expected {dtype}: {exc}") from exc
+        raise
 
 
 def _list(column: pl.Series, dtype: DType) -> pl.Series:

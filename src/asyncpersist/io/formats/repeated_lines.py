@@ -14,6 +14,8 @@ import polars as pl
 
 from asyncpersist.columnar.consolidate import promises_fewer
 from asyncpersist.io.byte_counts import count_byte
+from asyncpersist.io.formats.exact_csv import read_csv
+from asyncpersist.io.formats.format import Broken
 
 __all__ = ["DistinctLines", "distinct_lines", "lines_of"]
 
@@ -44,7 +46,7 @@ def distinct_lines(data: bytes) -> DistinctLines | None:
 def lines_of(data: bytes) -> pl.DataFrame | None:
     """The lines as the column `line`; None if one is blank, not UTF-8, or holds the control character 1."""
     try:
-        lines = pl.read_csv(data, has_header=False, schema={"line": pl.String()}, separator="\x01", quote_char=None)
-    except pl.exceptions.PolarsError:
+        lines = read_csv(data, {"line": pl.String()}, separator="\x01", quote=None)
+    except Broken:
         return None
     return None if lines["line"].null_count() else lines

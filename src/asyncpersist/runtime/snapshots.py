@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+import numpy as np
 import polars as pl
 
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
@@ -23,7 +24,7 @@ from asyncpersist.checkpoint.root import Root
 from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
 from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
-from asyncpersist.columnar.delta import Delta
+from asyncpersist.columnar.delta import Delta, concat
 from asyncpersist.columnar.state import Increment
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
 from asyncpersist.io.sink import Position
@@ -67,9 +68,10 @@ class LogSegment:
     consolidated: bool
 
     def encode(self, compression: codec.Compression) -> bytes:
-        frames = [delta.weighted().with_columns(pl.lit(epoch).alias(codec.EPOCH)) for epoch, delta in self.deltas]
-        rows = pl.concat(frames, rechunk=False)
-        if self.consolidated and len(frames) > 1:
+        epochs, deltas = zip(*self.deltas, strict=True)
+        epoch = np.repeat(np.array(epochs, np.int64), [delta.height for delta in deltas])
+        rows = concat(deltas).weighted().with_columns(pl.Series(codec.EPOCH, epoch))
+        if self.consolidated and len(deltas) > 1:
             rows = codec.compact_log_if_smaller(rows)
         return codec.encode(rows, key=None, compression=compression)
 

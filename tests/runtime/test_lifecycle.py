@@ -8,8 +8,10 @@ import pytest
 
 import asyncpersist as ap
 from asyncpersist.errors import GraphError, RunStopped, StateInUse
+from asyncpersist.graph.node import SourceNode
 from asyncpersist.runtime import engine
-from tests.runtime.pieces import Collected, Feed, counting
+from asyncpersist.table.table import Table
+from tests.runtime.pieces import COLUMNS, Collected, Feed, counting
 
 
 def memory(interval: int = 3_600_000) -> ap.persistence.Config:
@@ -207,3 +209,47 @@ async def test_wrong_settings_are_refused_before_anything_is_read(
 ) -> None:
     with pytest.raises(error, match=next(iter(settings))):
         ap.Runtime(counting(Feed(["a"]), Collected()), **settings)  # type: ignore[arg-type]
+
+
+def told(feed: Feed, calls: list[object]) -> ap.Graph:
+    """A graph that tells of the words of `feed`, of the end and of what holds."""
+    with ap.Graph() as graph:
+        words = Table(SourceNode(kind="source", definition={"type": "feed"}, columns=COLUMNS, source=feed))
+        ap.io.subscribe(
+            words.groupby(ap.this.word).reduce(ap.this.word, count=ap.reducers.count()),
+            lambda *, key, row, time, is_addition: calls.append(row["word"]),
+            on_end=lambda: calls.append("end"),
+            on_recovery=lambda time: calls.append(("recovery", time)),
+        )
+    return graph
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_only_the_end_of_the_input_is_told_as_the_end(persistent: bool) -> None:
+    feed, calls = Feed(["a"], hold=True), []
+    config = memory() if persistent else None
+    async with ap.Runtime(told(feed, calls), persistence_config=config) as runtime:
+        await feed.given.wait()
+        while not calls:
+            await asyncio.sleep(0)
+        await runtime.stop()
+    assert calls == ["a"]
+    feed.hold = False
+    await ap.run(told(feed, calls), persistence_config=config)
+    assert calls[-1] == "end"
+
+
+async def test_after_a_run_that_committed_nothing_it_is_told_that_nothing_holds() -> None:
+    feed, calls, config = Feed(["a"], hold=True), [], memory()
+    runtime = ap.Runtime(told(feed, calls), persistence_config=config)
+    await runtime.__aenter__()
+    while not calls:
+        await asyncio.sleep(0)
+    stopping = asyncio.create_task(runtime.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    feed.hold = False
+    await ap.run(told(feed, calls), persistence_config=config)
+    assert calls == ["a", ("recovery", 0), "a", "end"]

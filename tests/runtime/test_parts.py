@@ -16,6 +16,7 @@ import asyncpersist as ap
 from asyncpersist.columnar.delta import PART, Delta
 from asyncpersist.io.source import Batch, Needs, Offsets, Source, SourceReader
 from asyncpersist.runtime import engine, source_log, stepping
+from asyncpersist.runtime.epochs import EpochClock
 from tests.runtime.pieces import Collected, counting
 
 
@@ -192,6 +193,38 @@ async def test_a_change_is_one_epoch_and_a_stop_waits_for_its_end() -> None:
     assert len(changes) <= 2
     await ap.run(counting(source, collected), persistence_config=config)
     assert collected.totals() == {"a": 1, "c": 1, "d": 1}
+
+
+async def test_a_stop_just_before_a_change_is_stepped_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Versions(
+        [batch(1, "u", 1, ["a"]), batch(2, "u", 2, ["b"], retracts=1, open=True), batch(3, "u", 2, ["c"])]
+    )
+    collected, runtimes = Collected(), []
+    pause = EpochClock.pause
+
+    def stopped(clock: EpochClock) -> float:
+        if runtimes and any(made.open for made in runtimes[0]._engine._intake._queues[0]):
+            runtimes.pop()._engine.stop()
+        return pause(clock)
+
+    monkeypatch.setattr(EpochClock, "pause", stopped)
+    monkeypatch.setattr(engine, "_INTAKE_BYTES", 1)
+    config = ap.persistence.Config(ap.persistence.Backend.memory(), snapshot_interval_ms=0)
+    async with ap.Runtime(counting(source, collected), persistence_config=config) as runtime:
+        runtimes.append(runtime)
+        await runtime.wait()
+    await ap.run(counting(source, collected), persistence_config=config)
+    assert collected.totals() == {"b": 1, "c": 1}
+
+
+async def test_many_small_batches_become_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_INTAKE_BYTES", 1)
+    monkeypatch.setattr(source_log, "_MOST_SMALL", 4)
+    batches = [batch(n, "u", 1, [str(n)]) for n in range(1, 50)]
+    batches += [batch(50, "v", 2, ["v"]), batch(51, "u", 3, ["new"], retracts=1)]
+    collected = Collected()
+    await ap.run(counting(Versions(batches), collected))
+    assert collected.totals() == {"v": 1, "new": 1}
 
 
 async def test_rewriting_again_and_again_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

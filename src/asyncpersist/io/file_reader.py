@@ -123,4 +123,7 @@ def _parse(chunk: Future[Chunk | None], parse: Callable[[Chunk], ParsedChunk]) -
 
 async def _result_of(future: Future[T]) -> T:
     """Waits for a thread's result; a cancelled wait leaves the thread at work."""
-    return await asyncio.shield(asyncio.wrap_future(future))
+    waiting = asyncio.wrap_future(future)
+    # Nobody waits any more after a cancelled wait: what it raises then is not asyncio's to report.
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(waiting)

@@ -33,7 +33,10 @@ class SinkWriter(ABC):
     """Whether opening it left it elsewhere than at the position it was opened at: then that is to be committed."""
 
     async def begin(self, epoch: int | None) -> None:  # noqa: B027
-        """Called once, before anything is written: `epoch` is the last one that holds from earlier runs, if any."""
+        """Called once, before anything is written.
+
+        `epoch` is the last one that holds from earlier runs: 0 if nothing of them does, None if there were none.
+        """
 
     @abstractmethod
     async def write(self, epoch: int, delta: Delta) -> None:

@@ -157,7 +157,7 @@ class _Running:
             self._task = asyncio.create_task(self._in_loop(), name=self._where)
         else:
             context = contextvars.copy_context()
-            self._thread = threading.Thread(target=context.run, args=(self._in_thread,), name=self._where, daemon=False)
+            self._thread = threading.Thread(target=context.run, args=(self._in_thread,), name=self._where, daemon=True)
             self._thread.start()
 
     async def aclose(self) -> None:

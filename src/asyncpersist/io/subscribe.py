@@ -169,7 +169,7 @@ def subscribe(
 
     With persistence a restart delivers what is new. After a crash, epochs that were not committed never come again
     under their number: their rows come in later epochs. `on_recovery(time)` is called before anything else with the
-    last epoch that holds, so that what was told of later ones can be dropped.
+    last epoch that holds (0: none does), so that what was told of later ones can be dropped.
 
     `name` makes the subscription the same one over changes of the graph; the functions are no part of what it is.
     Raises `TypeError` and `ValueError` for wrong arguments, `Unsupported` for `delivery="committed"`, which is not

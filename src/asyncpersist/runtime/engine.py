@@ -166,8 +166,9 @@ class Engine:
             self._rows_before = int(launched.head.progress.get("rows", 0))
         self._dirty = any(outlet.moved for outlet in self._outlets.values())
         self._epochs = EpochClock(self._clock, self._recovered or 0)
+        follows = launched.head is not None and launched.head.generation > 1
         for outlet in self._outlets.values():
-            await outlet.begin(self._recovered)
+            await outlet.begin((self._recovered or 0) if follows else None)
         self._started_in = self._clock.monotonic() - self._began
         self.started.set_result(None)
         await self._flow(launched.readers, closing)
@@ -220,6 +221,8 @@ class Engine:
                     # What arrives meanwhile goes along.
                     if pause := self._epochs.pause():
                         await anyio.sleep(pause)
+                    if self._stopping:
+                        break
                     await self._step(stepping, self._arrived())
                 if self._stopping:
                     self._stop_reading()
@@ -278,20 +281,21 @@ class Engine:
 
     async def _finish(self) -> None:
         """The end of the input or of the run: everything written, a last snapshot, the root released."""
+        ended = self._intake.exhausted and not self._stopping
         if self._snapshots is None or self._root is None:
             for outlet in self._outlets.values():
                 await outlet.barrier()
-            await self._tell_end()
+            await self._tell_end(ended)
             return
         self._snapshots.deadline = self._clock.monotonic() + self._shutdown_timeout
         self._ending = True
         self._due.set()
         await self._snapshots_over.wait()
-        await self._tell_end()
+        await self._tell_end(ended)
         await self._snapshots.release()
 
-    async def _tell_end(self) -> None:
-        if self._intake.exhausted:
+    async def _tell_end(self, ended: bool) -> None:
+        if ended:
             for outlet in self._outlets.values():
                 await outlet.end()
 

@@ -19,13 +19,16 @@ from anyio.abc import TaskGroup
 
 from asyncpersist.checkpoint.manifest import ObjectRef
 from asyncpersist.columnar import codec
-from asyncpersist.columnar.delta import PART, Delta
+from asyncpersist.columnar.delta import PART, Delta, concat
 from asyncpersist.runtime.snapshots import LogSegment
 
 __all__ = ["LogStore", "SourceLog"]
 
 _SEGMENT_BYTES = 32 << 20
 """Size in memory at which a segment is written without waiting for a barrier."""
+_SMALL_ROWS = 4096
+_MOST_SMALL = 256
+"""So many small deltas in a row become one: each takes a kilobyte besides, and is looked at by every retraction."""
 
 
 class LogStore(Protocol):
@@ -69,7 +72,7 @@ class SourceLog:
         self._store = store
         self._group = group
         self._deltas: list[tuple[int, Delta]] = []
-        self._size = 0
+        self._size = self._small = 0
         self._segments: list[_Segment] = []
         self._cut: list[_Segment] = []
 
@@ -81,6 +84,12 @@ class SourceLog:
         self._size += int(delta.rows.estimated_size())
         if self._size >= _SEGMENT_BYTES:
             self._write()
+            return
+        self._small = self._small + 1 if delta.height < _SMALL_ROWS else 0
+        if self._small == _MOST_SMALL and self._store.is_consolidated(self.stream):
+            whole = concat([delta for _, delta in self._deltas[-_MOST_SMALL:]])
+            self._deltas[-_MOST_SMALL:] = [(epoch, Delta(whole.rows.rechunk(), whole.weights))]
+            self._small = 0
 
     def cut(self) -> list[asyncio.Future[ObjectRef]]:
         """At a barrier: the segments since the last one, in order, as they become written."""
@@ -93,8 +102,8 @@ class SourceLog:
         """Says that the store names what was cut last."""
         self._cut = []
 
-    async def rows_of(self, part: int, since: int) -> AsyncGenerator[Delta, None]:
-        """What is there of a part that was begun in the epoch `since`, the newest first, in pieces of bounded size.
+    async def rows_of(self, parts: set[int], since: int) -> AsyncGenerator[Delta, None]:
+        """What is there of parts, the oldest begun in the epoch `since`: the newest first, in pieces of bounded size.
 
         Rows may come with negative weights; taken away piece by piece, nothing that is there ever becomes negative.
         """
@@ -103,19 +112,19 @@ class SourceLog:
             recent = [delta for _, delta in self._deltas]
             unnamed = [segment for segment in (*self._cut, *self._segments) if segment.last_epoch >= since]
             named = [ref for ref in self._store.named(self.stream) if ref.last_epoch >= since]
-            if recent and (piece := await anyio.to_thread.run_sync(_only, recent, part)).height:
+            if recent and (piece := await anyio.to_thread.run_sync(_only, recent, parts)).height:
                 yield piece
             for segment in reversed(unnamed):
-                if (piece := await self._fetch(await segment.written, part)).height:
+                if (piece := await self._fetch(await segment.written, parts)).height:
                     segment.dropped_rows += piece.height
                     yield piece
             for ref in reversed(named):
-                if (piece := await self._fetch(ref, part)).height:
+                if (piece := await self._fetch(ref, parts)).height:
                     yield piece
 
-    async def retract(self, epoch: int, part: int, since: int) -> AsyncGenerator[Delta, None]:
-        """What takes back all of a part, in pieces of bounded size; logged, or dropped from a temporary log."""
-        async with aclosing(self.rows_of(part, since)) as pieces:
+    async def retract(self, epoch: int, parts: set[int], since: int) -> AsyncGenerator[Delta, None]:
+        """What takes back all of some parts, in pieces of bounded size; logged, or dropped from a temporary log."""
+        async with aclosing(self.rows_of(parts, since)) as pieces:
             async for piece in pieces:
                 assert piece.weights is not None
                 taken_back = Delta(piece.rows, -piece.weights)
@@ -123,14 +132,15 @@ class SourceLog:
                     self.append(epoch, taken_back)
                 yield taken_back
         if self._store.temporary:
-            await self._drop(part)
+            await self._drop(parts)
 
-    async def _drop(self, part: int) -> None:
-        """Forgets a part whose rows were all taken back. Segments that are half of such rows are written anew."""
-        deltas = await anyio.to_thread.run_sync(_without, self._deltas, part)
+    async def _drop(self, parts: set[int]) -> None:
+        """Forgets parts whose rows were all taken back. Segments that are half of such rows are written anew."""
+        deltas = await anyio.to_thread.run_sync(_without, self._deltas, parts)
+        self._small = 0
         self._deltas, self._size = deltas, sum(int(delta.rows.estimated_size()) for _, delta in deltas)
         for segment in list(self._segments):
-            segment.dropped.add(part)
+            segment.dropped |= parts
             ref = await segment.written
             if 2 * segment.dropped_rows <= ref.rows:
                 continue
@@ -143,19 +153,19 @@ class SourceLog:
         if self._size >= _SEGMENT_BYTES:
             self._write()
 
-    async def _fetch(self, ref: ObjectRef, part: int) -> Delta:
+    async def _fetch(self, ref: ObjectRef, parts: set[int]) -> Delta:
         data = await self._store.get(ref)
 
         def rows() -> Delta:
             frame = codec.decode(data)
-            return Delta.from_weighted(frame.filter(pl.col(PART) == part).drop(codec.EPOCH))
+            return Delta.from_weighted(frame.filter(pl.col(PART).is_in(list(parts))).drop(codec.EPOCH))
 
         return await anyio.to_thread.run_sync(rows)
 
     def _write(self) -> None:
         segment = LogSegment(self.stream, self._deltas, self._store.is_consolidated(self.stream))
         last_epoch = self._deltas[-1][0]
-        self._deltas, self._size = [], 0
+        self._deltas, self._size, self._small = [], 0, 0
         written: asyncio.Future[ObjectRef] = asyncio.get_running_loop().create_future()
         self._segments.append(_Segment(last_epoch, written))
         self._group.start_soon(self._put, segment, last_epoch, written)
@@ -164,8 +174,8 @@ class SourceLog:
         written.set_result(await self._store.put(segment, last_epoch))
 
 
-def _without(deltas: Sequence[tuple[int, Delta]], part: int) -> list[tuple[int, Delta]]:
-    kept = [(epoch, Delta.from_weighted(d.weighted().filter(pl.col(PART) != part))) for epoch, d in deltas]
+def _without(deltas: Sequence[tuple[int, Delta]], parts: set[int]) -> list[tuple[int, Delta]]:
+    kept = [(epoch, Delta.from_weighted(d.weighted().filter(~pl.col(PART).is_in(list(parts))))) for epoch, d in deltas]
     return [(epoch, delta) for epoch, delta in kept if delta.height]
 
 
@@ -173,6 +183,6 @@ def _remaining(data: bytes, dropped: set[int]) -> Delta:
     return Delta.from_weighted(codec.decode(data).filter(~pl.col(PART).is_in(list(dropped))).drop(codec.EPOCH))
 
 
-def _only(deltas: Sequence[Delta], part: int) -> Delta:
-    found = [delta.weighted().filter(pl.col(PART) == part) for delta in deltas]
+def _only(deltas: Sequence[Delta], parts: set[int]) -> Delta:
+    found = [delta.weighted().filter(pl.col(PART).is_in(list(parts))) for delta in deltas]
     return Delta.from_weighted(pl.concat(found))

@@ -62,8 +62,8 @@ class Stepping:
     async def take(self, epoch: int, source: str, batches: Sequence[Batch]) -> None:
         """Takes in what a source gave for this epoch; logs it, and steps it if it is much."""
         for batch in batches:
-            for partition, part in batch.retracts.items():
-                await self._retract(epoch, source, partition, part)
+            if batch.retracts:
+                await self._retract(epoch, source, batch.retracts)
             self._offsets[source].advance(batch.offsets, epoch)
             delta = self._in_order(epoch, source, batch.delta)
             await self._add(epoch, source, delta)
@@ -96,12 +96,14 @@ class Stepping:
                     yield sink, piece
             await anyio.to_thread.run_sync(overflow.remove)
 
-    async def _retract(self, epoch: int, source: str, partition: str, part: int) -> None:
+    async def _retract(self, epoch: int, source: str, retracts: Mapping[str, int]) -> None:
         offsets = self._offsets[source]
-        async with aclosing(self._logs[source].retract(epoch, part, offsets.since(partition))) as pieces:
+        since = min(map(offsets.since, retracts))
+        async with aclosing(self._logs[source].retract(epoch, set(retracts.values()), since)) as pieces:
             async for piece in pieces:
                 await self._pend(source, piece)
-        offsets.retract(partition)
+        for partition in retracts:
+            offsets.retract(partition)
 
     def _in_order(self, epoch: int, source: str, delta: Delta) -> Delta:
         if not self._ordered[source]:

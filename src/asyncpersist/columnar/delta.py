@@ -50,8 +50,10 @@ class Delta:
 
     def weighted(self) -> pl.DataFrame:
         """The rows with their weights as the column `WEIGHT`."""
-        weights = np.ones(self.rows.height, np.int64) if self.weights is None else self.weights
-        return self.rows.with_columns(pl.Series(WEIGHT, weights, dtype=pl.Int64))
+        if self.weights is None:
+            # Polars fills large columns without holding up other threads.
+            return self.rows.with_columns(pl.lit(1, dtype=pl.Int64).alias(WEIGHT))
+        return self.rows.with_columns(pl.Series(WEIGHT, self.weights, dtype=pl.Int64))
 
     @staticmethod
     def from_weighted(frame: pl.DataFrame, *, consolidated: bool = False) -> Delta:

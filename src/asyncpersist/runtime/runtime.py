@@ -154,7 +154,10 @@ class Runtime:
         """Raises the run's error, if it ended with one."""
         if task.cancelled():
             raise RunStopped("the run was ended at once, without a last snapshot: a call of stop was cancelled")
-        task.result()
+        # Not `result()`, which from the second call on leaves out where the error came from.
+        error = task.exception()
+        if error is not None:
+            raise error
 
     def _entered(self) -> asyncio.Task[None]:
         if self._task is None:

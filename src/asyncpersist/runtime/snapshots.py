@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-import numpy as np
 import polars as pl
 
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
@@ -69,8 +68,10 @@ class LogSegment:
 
     def encode(self, compression: codec.Compression) -> bytes:
         epochs, deltas = zip(*self.deltas, strict=True)
-        epoch = np.repeat(np.array(epochs, np.int64), [delta.height for delta in deltas])
-        rows = concat(deltas).weighted().with_columns(pl.Series(codec.EPOCH, epoch))
+        runs = pl.DataFrame({codec.EPOCH: epochs, "n": [delta.height for delta in deltas]})
+        # Polars fills large columns without holding up other threads.
+        epoch = runs.select(pl.col(codec.EPOCH).repeat_by("n").explode()).to_series()
+        rows = concat(deltas).weighted().with_columns(epoch)
         if self.consolidated and len(deltas) > 1:
             rows = codec.compact_log_if_smaller(rows)
         return codec.encode(rows, key=None, compression=compression)

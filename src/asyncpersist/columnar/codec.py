@@ -15,18 +15,17 @@ written is for a checksum to say.
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, Literal, cast
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from asyncpersist.columnar.consolidate import promises_fewer
 from asyncpersist.columnar.delta import PART, WEIGHT
 from asyncpersist.columnar.hashing import hash_columns
+from asyncpersist.columnar.memory_file import memory_file
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -36,8 +35,8 @@ else:
 __all__ = [
     "EPOCH",
     "Compression",
+    "Runs",
     "compact_log",
-    "compact_log_if_smaller",
     "decode",
     "encode",
     "latest_rows",
@@ -48,15 +47,15 @@ __all__ = [
 EPOCH = "__epoch"
 """The reserved column of a log that says in which epoch a row was stepped (Int64)."""
 
+Runs = list[tuple[int, int]]
+"""A column of integers: values, and how many rows have each."""
+
 Compression = Literal["zstd", "lz4", "uncompressed"]
 
 _NAME = b"APSTATE"
 _VERSION = 1
 _END = b"ARROW1"
 _BATCH_ROWS = 1 << 15
-_PIECE = 1 << 20
-_SAMPLE_ROWS = 8192
-_FEW = 0.1
 _MOST_RUNS = 64
 _LEVEL = 1
 """Of zstd. The next ones take twice the time and save some percent."""
@@ -64,14 +63,21 @@ _LEVEL = 1
 
 class _Header(msgspec.Struct):
     columns: list[str]
-    runs: dict[str, list[tuple[int, int]]]
+    runs: dict[str, Runs]
     zstd: bool
 
 
-def encode(frame: pl.DataFrame, *, key: Sequence[str] | None, compression: Compression = "zstd") -> bytes:
+def encode(
+    frame: pl.DataFrame,
+    *,
+    key: Sequence[str] | None,
+    runs: Mapping[str, Runs] | None = None,
+    compression: Compression = "zstd",
+) -> bytes:
     """A state file of `frame` under `key`, or a log file where `key` is None.
 
-    The bytes of two calls may differ even for equal frames: what lies under a None is anything.
+    `runs`: further columns, given as runs of a value; they are the last of the file. The bytes of two calls may differ
+    even for equal frames: what lies under a None is anything.
     """
     if key is not None and frame.height > 1:
         hashes = hash_columns(frame, key)
@@ -79,29 +85,41 @@ def encode(frame: pl.DataFrame, *, key: Sequence[str] | None, compression: Compr
         if (np.diff(hashes[order]) == 0).any():
             order = np.argsort(hashes, kind="stable")  # four times as slow
         frame = frame[order]
-    found = {name: _runs(frame[name]) for name in (EPOCH, PART, WEIGHT) if name in frame.columns}
-    runs = {name: some for name, some in found.items() if some is not None}
-    header = msgspec.json.encode(_Header(frame.columns, runs, compression == "zstd"))
-    body = frame.drop(runs)
-    buffer = io.BytesIO()
-    # In small batches, as each is copied into the buffer while other threads are held up. Strings lie end to end in the
-    # oldest layout, which is half of what they take in the newest.
-    body.write_ipc(
-        buffer,
-        compression="lz4" if compression == "lz4" else "uncompressed",
-        compat_level=pl.CompatLevel.oldest(),
-        record_batch_size=_BATCH_ROWS,
-    )
-    file = io.BytesIO(_NAME + bytes([_VERSION]) + len(header).to_bytes(4, "little") + header)
-    file.seek(0, io.SEEK_END)
-    with buffer.getbuffer() as content:
-        compressor = zstd.ZstdCompressor(_LEVEL) if compression == "zstd" else None
-        for start in range(0, len(content), _PIECE):
-            piece = content[start : start + _PIECE]
-            file.write(piece if compressor is None else compressor.compress(piece))
-        if compressor is not None:
-            file.write(compressor.flush())
-    return file.getvalue()
+    found = {name: _runs(frame, name) for name in (EPOCH, PART, WEIGHT) if name in frame.columns}
+    kept = {name: some for name, some in found.items() if some is not None}
+    body = frame.drop(kept)
+    header = _Header([*frame.columns, *(runs or {})], {**kept, **(runs or {})}, compression == "zstd")
+    text = msgspec.json.encode(header)
+    with memory_file() as file:
+        file.write(_NAME + bytes([_VERSION]) + len(text).to_bytes(4, "little") + text)
+        compressing = _Compressing(file) if header.zstd else None
+        # Strings lie end to end in the oldest layout, which is half of what they take in the newest.
+        body.write_ipc(
+            cast(BinaryIO, compressing or file),
+            compression="lz4" if compression == "lz4" else "uncompressed",
+            compat_level=pl.CompatLevel.oldest(),
+            record_batch_size=_BATCH_ROWS,
+        )
+        if compressing is not None:
+            compressing.finish()
+        file.seek(0)
+        return file.read()
+
+
+class _Compressing:
+    """What Polars takes for a file to write to: it makes one zstd frame of what it is given, in another file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._compressor = zstd.ZstdCompressor(_LEVEL)
+
+    def write(self, data: bytes) -> int:
+        if piece := self._compressor.compress(data):
+            self._file.write(piece)
+        return len(data)
+
+    def finish(self) -> None:
+        self._file.write(self._compressor.flush())
 
 
 def decode(data: bytes) -> pl.DataFrame:
@@ -131,17 +149,18 @@ def decode(data: bytes) -> pl.DataFrame:
         raise ValueError(f"a state or log file of {len(data)} bytes that is cut off or damaged: {exc}") from exc
 
 
-def _runs(column: pl.Series) -> list[tuple[int, int]] | None:
+def _runs(frame: pl.DataFrame, name: str) -> Runs | None:
     """The values of an integer column with how often each follows itself; None if they are many."""
-    values = column.to_numpy()
-    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
-    if len(changes) >= _MOST_RUNS:
+    # By expressions, as other threads go on while one is computed.
+    column = pl.col(name)
+    changed = (column != column.shift()).fill_null(True)
+    if frame.select(changed.sum()).item() > _MOST_RUNS:
         return None
-    starts = np.append(0, changes) if len(values) else changes
-    return list(zip(values[starts].tolist(), np.diff(starts, append=len(values)).tolist(), strict=True))
+    runs = frame.select(column.rle().alias("run")).unnest("run")
+    return list(zip(runs["value"].to_list(), runs["len"].to_list(), strict=True))
 
 
-def _column(name: str, runs: list[tuple[int, int]]) -> pl.Series:
+def _column(name: str, runs: Runs) -> pl.Series:
     pairs = np.array(runs, np.int64).reshape(-1, 2)
     return pl.Series(name, np.repeat(pairs[:, 0], pairs[:, 1]))
 
@@ -190,15 +209,6 @@ def compact_log(rows: pl.DataFrame) -> pl.DataFrame:
     merged = rows.group_by(columns).agg(pl.col(WEIGHT).sum()).filter(pl.col(WEIGHT) != 0)
     last = pl.lit(rows[EPOCH].max(), dtype=pl.Int64).alias(EPOCH)
     return merged.with_columns(last).select(rows.columns)
-
-
-def compact_log_if_smaller(rows: pl.DataFrame) -> pl.DataFrame:
-    """`compact_log` where rows taken evenly from all over promise that few of them remain.
-
-    Finding equal rows costs twice what encoding them does.
-    """
-    sample = rows.drop(EPOCH, WEIGHT).gather_every(max(1, rows.height // _SAMPLE_ROWS))
-    return compact_log(rows) if sample.width and promises_fewer(sample, total=rows.height, share=_FEW) else rows
 
 
 def _concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -9,11 +9,14 @@ import polars as pl
 
 from asyncpersist.columnar.delta import ID, WEIGHT, Delta
 
-__all__ = ["consolidate", "consolidate_if_smaller", "promises_fewer"]
+__all__ = ["consolidate", "consolidate_if_few", "consolidate_if_smaller", "promises_fewer"]
 
 _SAMPLE = 4096
+_EVEN_SAMPLE = 8192
 _WORTH = 0.5
 """The share of rows that may remain for a consolidation to pay for itself."""
+_FEW = 0.1
+"""The same where it is to pay for itself by what need not be encoded."""
 
 
 def consolidate(delta: Delta) -> Delta:
@@ -50,6 +53,13 @@ def consolidate_if_smaller(delta: Delta) -> Delta:
     if delta.rows.width and not promises_fewer(delta.rows.head(_SAMPLE), total=delta.height):
         return delta
     return consolidate(delta)
+
+
+def consolidate_if_few(delta: Delta) -> Delta:
+    """Consolidates where rows taken evenly from all over promise that few remain; otherwise the delta as it is."""
+    sample = delta.rows.gather_every(max(1, delta.height // _EVEN_SAMPLE))
+    few = bool(sample.width) and promises_fewer(sample, total=delta.height, share=_FEW)
+    return consolidate(delta) if few else delta
 
 
 def promises_fewer(sample: pl.DataFrame, *, total: int, share: float = _WORTH) -> bool:

@@ -25,7 +25,7 @@ MAY_ENTER: dict[str, set[str]] = {
     "operators": {"columnar", *BOTTOM},
     "graph": {"operators", "columnar", *BOTTOM},
     "table": {"graph", "operators", "columnar", *BOTTOM},
-    "io": {*TABLES, *BOTTOM},
+    "io": {"objectstore", *TABLES, *BOTTOM},
     "udfs": {*TABLES, *BOTTOM},
     "objectstore": BOTTOM,
     "checkpoint": {"objectstore", *BOTTOM},
@@ -33,6 +33,7 @@ MAY_ENTER: dict[str, set[str]] = {
     "runtime": {"io", "udfs", "persistence", "checkpoint", "objectstore", *TABLES, *BOTTOM},
     "": {"runtime", "io", "udfs", "persistence", "checkpoint", "objectstore", *TABLES, *BOTTOM},
     "testing": {"", "runtime", "io", "udfs", "persistence", "checkpoint", "objectstore", *TABLES, *BOTTOM},
+    "__main__": {"cli"},
     "cli": {"", "runtime", "io", "udfs", "persistence", "checkpoint", "objectstore", *TABLES, *BOTTOM},
 }
 """Room -> the rooms it may import from, besides itself; "" is the package's own `__init__`."""

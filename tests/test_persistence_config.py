@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from asyncpersist.disk import Disk
 from asyncpersist.errors import Unsupported
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.objectstore.memory import MemoryStore
+from asyncpersist.objectstore.s3_settings import AwsS3Settings
 from asyncpersist.persistence import Backend, Config, PersistenceMode, SnapshotAccess
 
 M, A = PersistenceMode, SnapshotAccess
@@ -156,11 +158,47 @@ def test_a_store_of_the_users_own() -> None:
         Backend({})
 
 
-def test_what_is_not_built_says_so() -> None:
-    with pytest.raises(Unsupported, match="s3 is not built yet"):
-        Backend.s3("root", object())
-    with pytest.raises(Unsupported, match="azure is not built yet"):
-        Backend.azure("root", "account", "secret", "container")
+ACCOUNT_KEY = base64.b64encode(b"very secret indeed").decode()
+
+
+def test_an_s3_backend() -> None:
+    settings = AwsS3Settings(bucket_name="bucket", access_key="AKIA", secret_access_key="hidden", region="eu-north-1")
+    backend = Backend.s3("some/root", settings)
+    store = backend.open_store(Disk())
+    assert store.describe() == "s3://bucket/some/root"
+    assert backend.owns_store
+    assert backend.shortest_interval_ms == 100
+    assert Backend.s3("s3://other/root", AwsS3Settings()).open_store(Disk()).describe() == "s3://other/root"
+    for wrong, error in (
+        ((5, settings), TypeError),
+        (("root", object()), TypeError),
+        (("", AwsS3Settings()), ValueError),
+    ):
+        with pytest.raises(error):
+            Backend.s3(*wrong)  # type: ignore[arg-type]
+    assert "hidden" not in repr(Config(backend)) + repr(backend.engine_data_storage) + repr(store)
+
+
+def test_an_azure_backend() -> None:
+    backend = Backend.azure("some/root", "account", ACCOUNT_KEY, "container", endpoint="http://127.0.0.1:10000")
+    store = backend.open_store(Disk())
+    assert store.describe() == "az://container/some/root"
+    assert backend.owns_store
+    assert backend.shortest_interval_ms == 100
+    assert Backend.azure("", "account", None, "container").open_store(Disk()).describe() == "az://container"
+    for wrong in ((5, "account", ACCOUNT_KEY, "container"), ("", "account", "no base64!", "container")):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Backend.azure(*wrong)  # type: ignore[arg-type]
+        assert "no base64!" not in str(caught.value)
+    assert ACCOUNT_KEY not in repr(Config(backend)) + repr(backend.engine_data_storage) + repr(store)
+
+
+def test_a_single_writer_is_asked_for_by_name() -> None:
+    assert not Backend.memory().single_writer
+    assert Backend(MemoryStore(), single_writer=True).single_writer
+    assert Backend.s3("s3://bucket", AwsS3Settings(), single_writer=True).single_writer
+    with pytest.raises(TypeError, match="single_writer must be True or False, not 'yes'"):
+        Backend(MemoryStore(), single_writer="yes")  # type: ignore[arg-type]
 
 
 def test_no_secret_shows() -> None:

@@ -20,7 +20,7 @@ def test_functions_are_not_built_yet(name: str) -> None:
         getattr(ap, name)
 
 
-@pytest.mark.parametrize("name", ["view", "s3"])
+@pytest.mark.parametrize("name", ["view"])
 def test_connectors_that_are_not_built_yet(name: str) -> None:
     assert not hasattr(ap.io, name)
     with pytest.raises(errors.Unsupported, match=f"io.{name} is not built yet; there are csv, fs"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import secrets
 import time
 from typing import Protocol
@@ -24,6 +26,14 @@ class Clock(Protocol):
         """A new 128-bit token in 32 hexadecimal digits, never given before."""
         ...
 
+    def chance(self) -> float:
+        """A random number from 0 up to but not including 1."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns when so many seconds have passed on the monotonic clock."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock and entropy."""
@@ -36,3 +46,9 @@ class SystemClock:
 
     def token(self) -> str:
         return secrets.token_hex(16)
+
+    def chance(self) -> float:
+        return random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

@@ -3,7 +3,7 @@
 A key is a relative path of `/`-separated names out of letters, digits, `.`, `_` and `-`; no name starts with a dot.
 A store knows nothing of what it keeps. Fencing and commit rest on `create` alone.
 
-How to add a store: subclass `ObjectStore` in a module of its own, translate the vendor's errors into the four below,
+How to add a store: subclass `ObjectStore` in a module of its own, translate the vendor's errors into those below,
 and run `asyncpersist.testing.contract` against it.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from asyncpersist.errors import AsyncPersistError, StoreUnavailable
 
-__all__ = ["Entry", "KeyExists", "KeyMissing", "ObjectStore", "OutcomeUnknown", "check_key"]
+__all__ = ["Entry", "KeyExists", "KeyMissing", "ObjectStore", "OutcomeUnknown", "Throttled", "check_key"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -33,6 +33,17 @@ class OutcomeUnknown(StoreUnavailable):
     """A write was begun and its answer lost: it may be done, may still be done later, or may never be done."""
 
 
+class Throttled(StoreUnavailable):
+    """Asked too often (503 SlowDown, 429): what was asked is certainly not done, and is to be asked more slowly.
+
+    `retry_after`: the seconds the store asked to wait; None if it named none.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Entry(NamedTuple):
     """One line of a listing: a key and the bytes under it."""
 
@@ -44,7 +55,8 @@ class ObjectStore(ABC):
     """Bytes under keys. Any number of calls may run at once, from one event loop.
 
     Every method raises `StoreUnavailable` where the store did not do what was asked and the same call may succeed
-    later; `OutcomeUnknown`, which is one, where a write may have happened; `StateUnwritable` where it never will.
+    later: `Throttled`, which is one, where it asks for patience, `OutcomeUnknown`, which is another, where a write may
+    have happened. `StateUnwritable` where it never will.
     A cancelled write has an unknown outcome. What a returned write wrote is durable.
     """
 

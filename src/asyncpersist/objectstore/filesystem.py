@@ -119,6 +119,10 @@ class FilesystemStore(ObjectStore):
             scan = os.scandir(directory)
         except FileNotFoundError:
             return
+        except NotADirectoryError:
+            if not self._root.is_dir():
+                raise
+            return  # There is an object of that name, and nothing below it.
         with scan:
             for item in scan:
                 if item.is_dir(follow_symlinks=False):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """Stands still until it is told to go on; its tokens follow from `seed`. Satisfies `Clock`."""
+    """Stands still until it is told to go on; its tokens and its chance follow from `seed`. Satisfies `Clock`.
+
+    Who sleeps on it turns it on by as much, and lets others run for one turn of the loop.
+    """
 
     def __init__(self, start: float = 1_700_000_000.0, seed: int = 0) -> None:
         self._start = start
@@ -33,3 +37,10 @@ class ManualClock:
 
     def token(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
+
+    def chance(self) -> float:
+        return self._random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        await asyncio.sleep(0)

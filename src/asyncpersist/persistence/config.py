@@ -1,21 +1,17 @@
-"""Where state is kept and how: what a user passes as `run(persistence_config=...)`."""
+"""How state is kept: what a user passes as `run(persistence_config=...)`."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
-from asyncpersist.disk import Disk
 from asyncpersist.errors import Unsupported
-from asyncpersist.objectstore.contract import ObjectStore
-from asyncpersist.objectstore.filesystem import FilesystemStore
-from asyncpersist.objectstore.memory import MemoryStore
+from asyncpersist.persistence.backend import Backend
 
-__all__ = ["Backend", "Config", "PersistenceMode", "SnapshotAccess"]
+__all__ = ["Config", "PersistenceMode", "SnapshotAccess"]
 
 
 class PersistenceMode(Enum):
@@ -52,83 +48,6 @@ _LONGEST_INTERVAL = 10 * 365 * 24 * 3600 * 1000
 """Milliseconds in ten years."""
 
 _BUILT = (PersistenceMode.PERSISTING, PersistenceMode.OPERATOR_PERSISTING)
-
-
-@dataclass(frozen=True, slots=True)
-class _Directory:
-    """The description of a storage in the local file system."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """Where state is kept: made by one of the constructors, or from an object store of the user's own.
-
-    `engine_data_storage`: an `ObjectStore`. `fs_path`: a local directory that belongs to it, if there is one.
-    """
-
-    engine_data_storage: Any = field(repr=False)
-    fs_path: str | os.PathLike[str] | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.engine_data_storage, ObjectStore | _Directory):
-            raise TypeError(
-                f"Backend takes an ObjectStore, not {type(self.engine_data_storage).__name__}; "
-                "use Backend.filesystem(path) for a local directory"
-            )
-
-    @classmethod
-    def filesystem(cls, path: str | os.PathLike[str]) -> Backend:
-        """A directory, absolute or relative to the working directory; made if missing, when a run claims it."""
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"Backend.filesystem takes a path, not {type(path).__name__}")
-        text = os.fspath(path)
-        if not isinstance(text, str) or not text:
-            raise ValueError("Backend.filesystem takes the path of a directory; the path given is empty or bytes")
-        if "\0" in text or not _is_encodable(text):
-            raise ValueError(f"Backend.filesystem takes the path of a directory; {text!r} cannot be one")
-        return cls(_Directory(text), fs_path=path)
-
-    @classmethod
-    def s3(cls, root_path: str, bucket_settings: Any) -> Backend:
-        """A prefix in an S3 bucket. Not built yet: raises `Unsupported`."""
-        raise Unsupported("Backend.s3 is not built yet; use Backend.filesystem(path)")
-
-    @classmethod
-    def azure(
-        cls,
-        root_path: str,
-        account: str,
-        password: str,
-        container: str,
-        *,
-        endpoint: str | None = None,
-        single_writer: bool = False,
-    ) -> Backend:
-        """A prefix in an Azure Blob container. Not built yet: raises `Unsupported`."""
-        raise Unsupported("Backend.azure is not built yet; use Backend.filesystem(path)")
-
-    @classmethod
-    def memory(cls) -> Backend:
-        """Memory, for tests: state lives as long as this object."""
-        return cls(MemoryStore())
-
-    def open_store(self, disk: Disk) -> ObjectStore:
-        """The store to be used by one run. Local files are written through `disk`; nothing is made yet.
-
-        The caller closes it unless it is the user's own: `owns_store` says so.
-        """
-        storage = self.engine_data_storage
-        if isinstance(storage, _Directory):
-            return FilesystemStore(storage.path, disk)
-        assert isinstance(storage, ObjectStore)
-        return storage
-
-    @property
-    def owns_store(self) -> bool:
-        """Whether `open_store` makes a store that its caller has to close."""
-        return isinstance(self.engine_data_storage, _Directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +166,6 @@ class Config:
 def _check_type(name: str, value: object, expected: type) -> None:
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise TypeError(f"{name} must be of type {expected.__name__}, not {type(value).__name__}")
-
-
-def _is_encodable(path: str) -> bool:
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_choice(name: str, value: object, *allowed: object) -> None:

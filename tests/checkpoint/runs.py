@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner
-from asyncpersist.checkpoint.root import Root
+from asyncpersist.checkpoint.root import Piece, Root
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.testing.clocks import ManualClock
 
@@ -34,7 +34,7 @@ class Run:
 
     async def put(self, item: str) -> ObjectRef:
         epoch = self.head.epoch + 2
-        return await self.root.put(item.encode(), rows=1, first_epoch=epoch, last_epoch=epoch)
+        return (await self.root.put(Piece(data=item.encode(), rows=1, first_epoch=epoch, last_epoch=epoch)))[0]
 
     async def append(self, *items: str, replace: bool = False) -> Manifest:
         refs = [await self.put(item) for item in items]

@@ -14,6 +14,7 @@ from asyncpersist.checkpoint import protocol
 from asyncpersist.checkpoint.layout import MARKER, manifest_key, object_key, parse
 from asyncpersist.checkpoint.manifest import Damaged, decode, encode
 from asyncpersist.checkpoint.ownership import UNREADABLE, OwnerState, Process, judge
+from asyncpersist.checkpoint.packing import SMALL, packs
 from asyncpersist.checkpoint.retention import Facts, Retention, retain
 from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
 from asyncpersist.errors import NewerFormat
@@ -319,3 +320,20 @@ def test_few_objects_are_left_alone() -> None:
     assert plan_merges([5]) is None
     assert plan_merges([10**6, 10]) is None
     assert plan_merges([0, 0], policy=STATE) is None
+
+
+# Packing
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([0], [[0]]),
+        ([10, SMALL + 1, SMALL, 0], [[1], [0, 2, 3]]),
+        ([SMALL] * 20, [list(range(16)), [16, 17, 18, 19]]),
+        ([10**9, 10**9], [[0], [1]]),
+    ],
+)
+def test_small_pieces_share_an_object(sizes: list[int], expected: list[list[int]]) -> None:
+    assert list(packs(sizes)) == expected

@@ -12,7 +12,7 @@ from asyncpersist.checkpoint.ownership import OwnerState
 from asyncpersist.checkpoint.reading import MARKER_BYTES
 from asyncpersist.checkpoint.restore import restore
 from asyncpersist.checkpoint.retention import lineage
-from asyncpersist.checkpoint.root import Root
+from asyncpersist.checkpoint.root import Piece, Root
 from asyncpersist.errors import DamagedState, Fenced, StoreUnavailable
 from asyncpersist.objectstore.contract import Entry, ObjectStore
 from asyncpersist.objectstore.filesystem import FilesystemStore
@@ -108,7 +108,7 @@ async def test_what_a_release_could_not_delete_goes_later_and_lists_do_not_grow(
     await run.root.release()
     for _ in range(20):
         run = await Run.start(FaultyStore(inner, _no_deletes), clock)
-        await run.root.put(b"x", rows=1, first_epoch=1, last_epoch=1)
+        await run.root.put(Piece(data=b"x", rows=1, first_epoch=1, last_epoch=1))
         await run.root.release(clean=False)
     assert len(await stored(inner)) > 60
     for _ in range(2):

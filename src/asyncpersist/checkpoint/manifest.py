@@ -40,13 +40,14 @@ class Damaged(Exception):
     """Bytes that are not what was written; the text says how that was found. Never leaves this package."""
 
 
-class ObjectRef(msgspec.Struct, frozen=True, kw_only=True):
-    """One object of a snapshot.
+class ObjectRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bytes of a snapshot: all of an object, or, from `start` on, a piece of one that holds several.
 
     `length` in bytes, `checksum` SHA-256 in hexadecimal, the first and last epoch whose changes it holds.
     """
 
     key: str
+    start: int | None = None
     length: int
     checksum: str
     rows: int

@@ -48,7 +48,8 @@ async def read_marker(store: ObjectStore) -> bool:
         except KeyMissing as exc:
             raise ForeignRoot(
                 f"{store.describe()} is not empty and no state of asyncpersist: it holds {foreign[0]}, "
-                f"but no {MARKER}. Name an empty directory for the state, or one to be made. Nothing was changed."
+                f"but no {MARKER}. An unfinished `asyncpersist copy` looks like this: repeat it. Otherwise name an "
+                "empty directory or prefix for the state, or one to be made. Nothing was changed."
             ) from exc
     try:
         refuse_newer(unseal(data), store.describe())

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 from asyncpersist.checkpoint.layout import manifest_key
-from asyncpersist.checkpoint.manifest import Manifest, Owner
+from asyncpersist.checkpoint.manifest import Damaged, Manifest, Owner, unseal
 from asyncpersist.checkpoint.reading import manifest_sequences, read_manifest
 from asyncpersist.errors import DamagedState, Fenced, StateError, StateUnwritable, StoreUnavailable
 from asyncpersist.objectstore.contract import KeyExists, KeyMissing, ObjectStore, OutcomeUnknown
@@ -98,17 +99,31 @@ class Register:
         self.pending = None
 
     async def _compare(self, commit: Pending) -> None:
-        """The number is taken: by this very commit, or by whoever took over. Raises `Fenced`."""
-        try:
-            data = await self._store.get(commit.manifest.key)
-        except KeyMissing:
-            # It was there a moment ago: whoever deleted it has committed beyond it.
-            await self._lose(max(await manifest_sequences(self._store), default=commit.manifest.sequence))
-        else:
-            if data != commit.data:
-                await self._lose(commit.manifest.sequence)
+        """The number is taken: by this very commit, or by whoever took over. Raises `Fenced`.
 
-    async def _lose(self, sequence: int) -> None:
+        Raises `DamagedState`, the commit being `pending` still, if what was read is no whole manifest time after time:
+        that says nothing of whose it is.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                data = await self._store.get(commit.manifest.key)
+            except KeyMissing:
+                # It was there a moment ago: whoever deleted it has committed beyond it.
+                await self._lose(max(await manifest_sequences(self._store), default=commit.manifest.sequence))
+            if data == commit.data:
+                return
+            try:
+                unseal(data)
+            except Damaged as exc:
+                damage = exc
+            else:
+                await self._lose(commit.manifest.sequence)
+        raise DamagedState(
+            f"{self._store.describe()}: the manifest {commit.manifest.key} is damaged: {damage}. Put it back from a "
+            "backup, or name another directory to start anew. Nothing was changed."
+        ) from damage
+
+    async def _lose(self, sequence: int) -> NoReturn:
         who = ""
         # Who it was is a courtesy; that it happened is certain.
         with contextlib.suppress(StateError, StoreUnavailable):

@@ -6,7 +6,7 @@ The life of a run::
     await root.check(takeover=False)                # everything that can be refused, reads only
     manifest = await root.claim(...)                # from here on the root is this run's
     await root.sweep()                              # deletes what killed runs left
-    ref = await root.put(data, rows=..., ...)       # any number, at once if wanted
+    refs = await root.put(Piece(data, ...), ...)    # any number, at once if wanted; pieces of one call in one object
     await root.commit(epoch=..., streams=..., ...)  # the one commit point of a snapshot
     await root.collect()                            # deletes what the committed manifest condemns
     await root.release()                            # an end, clean or not
@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -41,11 +43,22 @@ from asyncpersist.errors import DamagedState, Fenced, StateInUse, StateUnwritabl
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.objectstore.probe import probe
 
-__all__ = ["ClaimContended", "Problem", "Root"]
+__all__ = ["ClaimContended", "Piece", "Problem", "Root"]
 
 _LISTING_EVERY = 1000
 _LEFT_LYING = 8
 """Manifests that nobody follows, up to which a restart does not commit only to get rid of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Bytes to be written, and what is known of them: how many rows, of which epochs, the first and the last."""
+
+    data: bytes
+    rows: int
+    first_epoch: int
+    last_epoch: int
+
 
 _live_runs: set[tuple[int, str]] = set()
 """Process id and token of every run of this process that has claimed a root and not ended; a fork inherits none."""
@@ -142,12 +155,14 @@ class Root:
         graph: Mapping[str, Any] | None = None,
         sinks: Mapping[str, dict[str, Any]] | None = None,
         takeover: bool = False,
+        single_writer: bool = False,
     ) -> Manifest:
         """Takes the root over: commits a manifest with the head's content, the next generation and this run as owner.
 
-        `sinks`: the initial positions of sinks; those the head has keep theirs. Nothing is written before every check
-        has passed. Raises `StateInUse`, `StateUnwritable`; `ClaimContended` where another claim came first: open the
-        root again; `StoreUnavailable`, after which the root must be opened again too.
+        `sinks`: the initial positions of sinks; those the head has keep theirs. `single_writer` accepts a store that
+        does not honour create-if-absent. Nothing is written before every check has passed. Raises `StateInUse`,
+        `StateUnwritable`; `ClaimContended` where another claim came first: open the root again; `StoreUnavailable`,
+        after which the root must be opened again too.
         """
         if self._run is not None:
             raise RuntimeError("this root has been claimed already; open it again for another run")
@@ -156,7 +171,7 @@ class Root:
         state = await self.owner_state()
         if state is OwnerState.RUNNING and not takeover:
             raise StateInUse(self._in_use())
-        await probe(self._store, MARKER, MARKER_BYTES)
+        await probe(self._store, MARKER, MARKER_BYTES, single_writer=single_writer)
         now, run = self._clock.wall(), self._clock.token()
         manifest = protocol.claim(
             self._chain,
@@ -185,25 +200,33 @@ class Root:
 
     # Writing
 
-    async def put(
-        self, data: bytes, *, rows: int, first_epoch: int, last_epoch: int, extension: str = "arrow"
-    ) -> ObjectRef:
-        """Writes an object under a new name and returns what a manifest says of it.
+    async def put(self, *pieces: Piece) -> list[ObjectRef]:
+        """Writes pieces as one object under a new name and returns what a manifest says of each.
 
-        It counts for nothing until a commit names it; if none ever will, say so to `discard`.
+        They count for nothing until a commit names them; if none ever will, say so to `discard`.
         Raises `StoreUnavailable`, `StateUnwritable`.
         """
-        key = object_key(self._claimed_head().generation, self._clock.token(), extension)
-        summed = await digest(data)
+        key = object_key(self._claimed_head().generation, self._clock.token(), "arrow")
+        sums = [await digest(piece.data) for piece in pieces]
         self._leftovers.unnamed.add(key)
         try:
-            await self._store.put(key, data)
+            await self._store.put(key, pieces[0].data if len(pieces) == 1 else b"".join(piece.data for piece in pieces))
         except BaseException:
             self._leftovers.discarded.add(key)
             raise
-        return ObjectRef(
-            key=key, length=len(data), checksum=summed, rows=rows, first_epoch=first_epoch, last_epoch=last_epoch
-        )
+        starts = itertools.accumulate((len(piece.data) for piece in pieces), initial=0)
+        return [
+            ObjectRef(
+                key=key,
+                start=start if len(pieces) > 1 else None,
+                length=len(piece.data),
+                checksum=summed,
+                rows=piece.rows,
+                first_epoch=piece.first_epoch,
+                last_epoch=piece.last_epoch,
+            )
+            for piece, start, summed in zip(pieces, starts, sums, strict=False)
+        ]
 
     def discard(self, refs: Iterable[ObjectRef]) -> None:
         """Says that no later snapshot will name these objects; the next commit condemns those that none names."""
@@ -381,7 +404,9 @@ class Root:
 
     def _in_use(self) -> str:
         assert self.head is not None
+        ours = self.head.owner.run in self.live_runs()
+        who = "another run of this process" if ours else describe_owner(self.head.owner)
         return (
-            f"{self._store.describe()} is in use by {describe_owner(self.head.owner)}. Stop that process, name another "
-            "directory for the state, or say takeover=True to depose it. Nothing was changed."
+            f"{self._store.describe()} is in use by {who}. Stop that {'run' if ours else 'process'}, name another "
+            "place for the state, or say takeover=True to depose it. Nothing was changed."
         )

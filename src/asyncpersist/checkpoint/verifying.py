@@ -28,9 +28,12 @@ async def digest(data: bytes) -> str:
 
 
 async def load(store: ObjectStore, ref: ObjectRef) -> tuple[bytes, Problem | None]:
-    """The bytes of an object, unless there is a problem with it. Raises `StoreUnavailable`."""
+    """The bytes of an object or a piece of one, unless there is a problem with it. Raises `StoreUnavailable`."""
     try:
-        data = await store.get(ref.key)
+        if ref.start is None:
+            data = await store.get(ref.key)
+        else:
+            data = await store.get_range(ref.key, ref.start, ref.start + ref.length)
     except KeyMissing:
         return b"", Problem(ref.key, "it is missing")
     if len(data) != ref.length:

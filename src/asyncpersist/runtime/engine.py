@@ -202,7 +202,7 @@ class Engine:
     def _keeps_log(self, source: Source) -> bool:
         if self._config is not None and self._config.keeps_log:
             return True
-        return source.by_parts and source.retracts(persistent=self._config is not None)
+        return source.retracts_parts(persistent=self._config is not None)
 
     async def _pump(self, position: int, reader: SourceReader) -> None:
         with self._pumps[position]:
@@ -316,6 +316,9 @@ class Engine:
         remaining = self._captured_at + interval - self._clock.monotonic() if interval else float("inf")
         with anyio.move_on_after(max(0.0, remaining)):
             await self._due.wait()
+        least = self._captured_at + self._config.backend.shortest_interval_ms / 1000 - self._clock.monotonic()
+        if least > 0 and not self._ending:
+            await anyio.sleep(least)
         self._due.clear()
 
     async def _snapshot(self, snapshots: Snapshots) -> None:

@@ -119,6 +119,7 @@ class Launch:
                     graph=self.plan.fingerprints(),
                     sinks={identity: dict(sink.initial()) for identity, sink in new.items()},
                     takeover=self.takeover,
+                    single_writer=config.backend.single_writer,
                 )
             except ClaimContended:
                 continue
@@ -131,10 +132,10 @@ class Launch:
                 raise GraphError(f"two outputs of this graph write to {node.sink.identity}; give each its own")
             seen.add(node.sink.identity)
             for vertex, source in self.plan.sources:
-                if await source.source.reads(node.sink.identity):
+                if await source.source.reads(node.sink.written_file):
                     raise GraphError(
-                        f"the output {node.sink.identity} is a file that {vertex.description} reads, so that the "
-                        "next run would take it for input; write it somewhere else"
+                        f"the output {node.sink.identity} lies where {vertex.description} would take it for input; "
+                        "write it somewhere else"
                     )
 
     async def _refuse_letters_as_input(self) -> None:
@@ -197,7 +198,7 @@ class Launch:
                 identity=vertex.identity,
                 needs=Needs(
                     ids=vertex.demands.ids,
-                    parts=source.source.by_parts and source.source.retracts(persistent=self.config is not None),
+                    parts=source.source.retracts_parts(persistent=self.config is not None),
                     order=source.ordered,
                 ),
             )

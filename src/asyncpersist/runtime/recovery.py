@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import anyio
@@ -51,7 +52,7 @@ async def fetch(root: Root, states: Mapping[str, State]) -> dict[str, pl.DataFra
         refs = head.streams.get(stream, [])
         if not refs:
             return
-        parts = [await root.get(ref) for ref in refs]
+        parts = await asyncio.gather(*(root.get(ref) for ref in refs))
 
         def decode() -> pl.DataFrame:
             try:

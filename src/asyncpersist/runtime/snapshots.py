@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-import polars as pl
 
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
-from asyncpersist.checkpoint.root import Root
+from asyncpersist.checkpoint.packing import SMALL, packs
+from asyncpersist.checkpoint.root import Piece, Root
 from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
 from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
-from asyncpersist.columnar.delta import Delta, concat
+from asyncpersist.columnar.consolidate import consolidate_if_few
+from asyncpersist.columnar.delta import WEIGHT, Delta, concat
 from asyncpersist.columnar.state import Increment
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
 from asyncpersist.io.sink import Position
@@ -67,14 +68,15 @@ class LogSegment:
     consolidated: bool
 
     def encode(self, compression: codec.Compression) -> bytes:
-        epochs, deltas = zip(*self.deltas, strict=True)
-        runs = pl.DataFrame({codec.EPOCH: epochs, "n": [delta.height for delta in deltas]})
-        # Polars fills large columns without holding up other threads.
-        epoch = runs.select(pl.col(codec.EPOCH).repeat_by("n").explode()).to_series()
-        rows = concat(deltas).weighted().with_columns(epoch)
-        if self.consolidated and len(deltas) > 1:
-            rows = codec.compact_log_if_smaller(rows)
-        return codec.encode(rows, key=None, compression=compression)
+        whole = concat([delta for _, delta in self.deltas])
+        epochs = [(epoch, delta.height) for epoch, delta in self.deltas]
+        if self.consolidated and len(epochs) > 1:
+            before, whole = whole, consolidate_if_few(whole)
+            if whole is not before:
+                epochs = [(epochs[-1][0], whole.height)]
+        rows = whole.rows if whole.weights is None else whole.weighted()
+        runs = {} if whole.weights is not None else {WEIGHT: [(1, whole.height)]}
+        return codec.encode(rows, key=None, runs=runs | {codec.EPOCH: epochs}, compression=compression)
 
     @property
     def rows(self) -> int:
@@ -131,16 +133,9 @@ class Snapshots:
         The store is asked again while it is unavailable, until `deadline` if there is one. Raises `StoreUnavailable`
         then, and `Fenced` if another run has taken the root.
         """
-        added: dict[str, list[ObjectRef]] = {}
-
-        async def put(segment: StateSegment) -> None:
-            added[segment.stream] = [await self.put(segment, capture.epoch)]
-
-        async with anyio.create_task_group() as group:
-            for segment in capture.states:
-                group.start_soon(put, segment)
-            for stream, segments in capture.logs.items():
-                added[stream] = [await segment for segment in segments]
+        added = await self._put_states(capture.states, capture.epoch)
+        for stream, segments in capture.logs.items():
+            added[stream] = [await segment for segment in segments]
         keys = {segment.stream: segment.key for segment in capture.states}
         complete = {segment.stream for segment in capture.states if segment.increment.complete}
         streams = dict(self._streams)
@@ -183,11 +178,42 @@ class Snapshots:
 
         It counts for nothing until a `write` names it. Raises `StoreUnavailable` as `write` does.
         """
+        return (await self._put({part.stream: await self._encode(part, epoch)}))[part.stream]
+
+    async def _put_states(self, segments: Sequence[StateSegment], epoch: int) -> dict[str, list[ObjectRef]]:
+        refs: dict[str, ObjectRef] = {}
+        small: dict[str, Piece] = {}
+
+        async def encode(segment: StateSegment) -> None:
+            piece = await self._encode(segment, epoch)
+            if len(piece.data) > SMALL:
+                await put({segment.stream: piece})
+            else:
+                small[segment.stream] = piece
+
+        async def put(pieces: Mapping[str, Piece]) -> None:
+            refs.update(await self._put(pieces))
+
+        async with anyio.create_task_group() as group:
+            for segment in segments:
+                group.start_soon(encode, segment)
+        async with anyio.create_task_group() as group:
+            items = list(small.items())
+            for positions in packs([len(piece.data) for piece in small.values()]):
+                group.start_soon(put, dict(items[position] for position in positions))
+        return {stream: [ref] for stream, ref in refs.items()}
+
+    async def _encode(self, part: StateSegment | LogSegment, epoch: int) -> Piece:
         first = self._root.head.epoch + 1 if self._root.head else 0
         data = await anyio.to_thread.run_sync(part.encode, self._compression, limiter=self._encoders)
-        ref = await self._insist(lambda: self._root.put(data, rows=part.rows, first_epoch=first, last_epoch=epoch))
-        self._count(part.stream, len(data))
-        return ref
+        return Piece(data=data, rows=part.rows, first_epoch=first, last_epoch=epoch)
+
+    async def _put(self, pieces: Mapping[str, Piece]) -> dict[str, ObjectRef]:
+        """Writes pieces of streams as one object."""
+        refs = await self._insist(lambda: self._root.put(*pieces.values()))
+        for stream, piece in pieces.items():
+            self._count(stream, len(piece.data))
+        return dict(zip(pieces, refs, strict=True))
 
     def is_consolidated(self, stream: str) -> bool:
         """Whether neither ids nor epochs of a log matter to anyone, so that equal rows may become one."""
@@ -244,9 +270,9 @@ class Snapshots:
     async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
         policy = LOG if key is None else STATE
         while (span := plan_merges([ref.length for ref in refs], policy=policy)) is not None:
-            parts = [await self.get(ref) for ref in refs[span]]
+            parts = await asyncio.gather(*(self.get(ref) for ref in refs[span]))
 
-            def merge(parts: list[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
+            def merge(parts: Sequence[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
                 if key is None:
                     merged = codec.merge_log(parts, consolidate=stream in self._consolidated_logs)
                 else:
@@ -255,12 +281,8 @@ class Snapshots:
 
             data, rows = await anyio.to_thread.run_sync(merge)
             first, last = refs[span][0].first_epoch, refs[span][-1].last_epoch
-            merged = await self._insist(
-                lambda data=data, rows=rows, first=first, last=last: self._root.put(  # type: ignore[misc]
-                    data, rows=rows, first_epoch=first, last_epoch=last
-                ),
-            )
-            self._count(stream, len(data))
+            piece = Piece(data=data, rows=rows, first_epoch=first, last_epoch=last)
+            merged = (await self._put({stream: piece}))[stream]
             self._root.discard(refs[span])
             refs = [*refs[: span.start], merged, *refs[span.stop :]]
         return refs

@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import anyio.to_thread
 
 from asyncpersist.checkpoint.manifest import ObjectRef
+from asyncpersist.columnar.consolidate import consolidate_if_smaller
+from asyncpersist.columnar.delta import concat
 from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.snapshots import LogSegment
 
@@ -29,19 +31,20 @@ class Spool:
         return True
 
     async def put(self, part: LogSegment, epoch: int) -> ObjectRef:
-        """Writes a segment. Raises `OSError`."""
+        """Writes a segment; its reference counts the rows that `get` will give. Raises `OSError`."""
         self._count += 1
         name = f"log-{self._count}.arrow"
         path = os.path.join(await self._scratch.directory(), name)
 
-        def write() -> int:
-            data = part.encode("zstd")
+        def write() -> tuple[int, int]:
+            whole = consolidate_if_smaller(concat([delta for _, delta in part.deltas]))
+            data = LogSegment(part.stream, [(epoch, whole)], consolidated=False).encode("zstd")
             with open(path, "wb") as file:
                 file.write(data)
-            return len(data)
+            return len(data), whole.height
 
-        length = await anyio.to_thread.run_sync(write)
-        return ObjectRef(key=path, length=length, checksum="", rows=part.rows, first_epoch=0, last_epoch=epoch)
+        length, rows = await anyio.to_thread.run_sync(write)
+        return ObjectRef(key=path, length=length, checksum="", rows=rows, first_epoch=0, last_epoch=epoch)
 
     async def get(self, ref: ObjectRef) -> bytes:
         """Reads a segment. Raises `OSError`."""

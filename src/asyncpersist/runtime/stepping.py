@@ -13,8 +13,10 @@ import anyio.to_thread
 import numpy as np
 import polars as pl
 
+from asyncpersist.columnar.arrangement import NotThere
 from asyncpersist.columnar.consolidate import consolidate
 from asyncpersist.columnar.delta import ORDER, Delta, concat
+from asyncpersist.errors import InputError
 from asyncpersist.graph.plan import Plan
 from asyncpersist.io.source import Batch
 from asyncpersist.runtime.dataflow import Dataflow
@@ -52,6 +54,8 @@ class Stepping:
         self._logs = logs
         self._scratch = scratch
         self._ordered = {vertex.identity: node.ordered for vertex, node in plan.sources}
+        removers = {vertex.identity: node.source.remover for vertex, node in plan.sources}
+        self._removers = {source: remover for source, remover in removers.items() if remover is not None}
         self._last_order = dict.fromkeys(self._ordered, 0)
         self._pending: dict[str, list[Delta]] = {}
         self._pending_bytes = 0
@@ -130,7 +134,11 @@ class Stepping:
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         if not pending:
             return
-        for sink, delta in (await anyio.to_thread.run_sync(self._dataflow.step, pending)).items():
+        try:
+            outputs = await anyio.to_thread.run_sync(self._dataflow.step, pending)
+        except NotThere as exc:
+            raise self._explained(exc, pending) from exc
+        for sink, delta in outputs.items():
             self._outputs.setdefault(sink, []).append(delta)
             self._output_rows += delta.height
         if self._output_rows > _OUTPUT_ROWS and any(len(deltas) > 1 for deltas in self._outputs.values()):
@@ -142,11 +150,27 @@ class Stepping:
                     self._overflows[sink] = Overflow(await self._scratch.directory(), f"epoch-{len(self._overflows)}")
                 await anyio.to_thread.run_sync(self._overflows[sink].add, delta)
 
+    def _explained(self, exc: NotThere, pending: Mapping[str, Sequence[Delta]]) -> Exception:
+        if not self._removers:
+            return RuntimeError(f"internal error: {exc}. Please report it.")
+        # Some operators find it out only later.
+        now = [name for source, name in self._removers.items() if any(map(_takes_back, pending.get(source, ())))]
+        names = now or list(self._removers.values())
+        who = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+        return InputError(
+            f"{who} removed a row that it had not given, or had removed before: {exc}. remove() takes the values with "
+            "which a row was given, once for each time; with a primary key in the schema it may name what is not there."
+        )
+
     async def _settle(self) -> None:
         """One consolidated delta for each sink that is told something."""
         whole = await anyio.to_thread.run_sync(_consolidated, self._outputs)
         self._outputs = {sink: [delta] for sink, delta in whole.items() if delta.height}
         self._output_rows = sum(delta.height for delta in whole.values())
+
+
+def _takes_back(delta: Delta) -> bool:
+    return delta.weights is not None and bool((delta.weights < 0).any())
 
 
 def _consolidated(outputs: Mapping[str, Sequence[Delta]]) -> dict[str, Delta]:

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from asyncpersist.cli import app, main
-from asyncpersist.errors import StateInUse
+from asyncpersist.errors import OutputChanged, StateInUse, StateUnwritable
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "asyncpersist.cli", *arguments]
+def run(*arguments: str, module: str = "asyncpersist") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", module, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_version() -> None:
-    done = run("--version")
+@pytest.mark.parametrize("module", ["asyncpersist", "asyncpersist.cli"])
+def test_version(module: str) -> None:
+    done = run("--version", module=module)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
         f"asyncpersist {importlib.metadata.version('asyncpersist')}\n",
@@ -48,6 +49,33 @@ def test_an_error_of_the_package_is_one_line(
         main()
     assert exit_.value.code == 1
     assert capsys.readouterr().err == "asyncpersist: state is in use by process 7; stop it\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (StateInUse("Say takeover=True to depose it."), "Say --takeover to depose it."),
+        (StateUnwritable("single_writer=True accepts this one."), "--single-writer accepts this one."),
+        (
+            OutputChanged('Or say on_restart="overwrite" to start.'),
+            'on_restart="overwrite" where the program writes it',
+        ),
+        (
+            ImportError('S3 needs packages: pip install "asyncpersist[s3]"'),
+            'S3 needs packages: pip install "asyncpersist[',
+        ),
+    ],
+)
+def test_an_error_speaks_of_what_the_command_line_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr(app, "_app", refuse)
+    with pytest.raises(SystemExit):
+        main()
+    assert said in capsys.readouterr().err
 
 
 def test_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

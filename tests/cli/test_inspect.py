@@ -86,7 +86,7 @@ def test_a_name_that_fits_none_or_several(command: Command, job: Job) -> None:
 
 def test_damage_is_an_error(command: Command, job: Job) -> None:
     for path in (job.state / "objects").iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
+        path.write_bytes(path.read_bytes()[:1])
     done = command("inspect", job.state, "group")
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert "is damaged" in done.err

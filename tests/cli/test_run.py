@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,10 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.clock import SystemClock
+from asyncpersist.objectstore.filesystem import FilesystemStore
 from tests.cli.conftest import Command, Outcome
 from tests.main_job.stream import final_rows
 
 COMMAND = [sys.executable, "-W", "error", "-m", "asyncpersist.cli", "run"]
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 STATIC = """
 import asyncpersist as ap
 
@@ -105,7 +110,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 def test_a_graph_is_named_in_many_ways(place: Path, here: Callable[..., Outcome], target: str) -> None:
     done = here(target)
     assert (done.code, done.out) == (0, "")
-    assert "nothing is kept, for there is no --state" in done.err
+    assert "no --state: nothing is kept; a restart starts from the beginning" in done.err
     assert "end of input: 3 rows read" in done.err
     assert final_rows(place / "counts.csv", keys=1) == {("a", "2"), ("b", "1")}
 
@@ -148,8 +153,10 @@ def test_as_json(place: Path) -> None:
         (["by_itself"], 'put the call of asyncio.run under if __name__ == "__main__":'),
         (["exits"], "exits ended with exit code 3 when it was imported"),
         (["imports"], "No module named 'missing_thing'"),
-        (["job:graph", "--state", "s3://bucket/prefix"], "s3://bucket/prefix: a state under s3:// is not built yet"),
-        (["job:graph", "--state", "az://bucket/prefix"], "az://bucket/prefix: a state under az:// is not built yet"),
+        (["job:graph", "--state", "s3://bucket/prefix"], "there are no AWS credentials. Set AWS_ACCESS_KEY_ID"),
+        (["job:graph", "--state", "s3://no bucket"], "'s3://no bucket' cannot be a state"),
+        (["job:graph", "--state", "az://container"], "Set AZURE_STORAGE_ACCOUNT"),
+        (["job:graph", "--state", "gs://bucket/prefix"], "states under gs:// are not built"),
         (["job:graph", "--state", "state", "--mode", "batch"], "PersistenceMode.BATCH is not built yet"),
         (["job:graph", "--state", "input"], "lies within what source"),
     ],
@@ -231,6 +238,81 @@ Disk.fsync = fsync
     assert final_rows(place / "counts.csv", keys=1) == {("a", "2"), ("b", "1")}
 
 
+@pytest.mark.parametrize(("output", "number", "code"), [("stdout", signal.SIGTERM, 0), ("stderr", signal.SIGINT, 130)])
+def test_a_pipe_that_nobody_reads_does_not_hold_the_end(
+    place: Path, output: str, number: signal.Signals, code: int
+) -> None:
+    ours, its = full_pipe()
+    arguments = ["job:follow", "--state", "state", "--snapshot-interval-ms", "0", "--every", "0.05"]
+    arguments += ["--json"] * (output == "stdout")
+    outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, output: its}
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=place, env=BUFFERED, **outputs)
+    try:
+        for number_of_words, words in ((2, []), (3, ["c"])):
+            put(place, *words)
+            wait_until(lambda wanted=number_of_words: counted(place) == wanted, process)
+        process.send_signal(number)
+        assert process.wait(20) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(its)
+        os.close(ours)
+    done = run(place, "job:graph", "--state", "state")
+    assert "goes on after epoch" in done.stderr
+    assert "end of input: 0 rows read" in done.stderr
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes no byte more: its ends to read from and to write to."""
+    ours, its = os.pipe()
+    os.set_blocking(its, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(its, bytes(4096))
+    os.set_blocking(its, True)
+    return ours, its
+
+
+def counted(place: Path) -> int:
+    """How many words have been counted so far."""
+    output = place / "counts.csv"
+    lines = output.read_text().splitlines()[1:] if output.exists() else []
+    return len({line.partition(",")[0] for line in lines})
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    late = time.monotonic() + 30
+    while not happened():
+        assert process.poll() is None, "it ended"
+        assert time.monotonic() < late
+        time.sleep(0.02)
+
+
+def test_an_error_in_a_pipe_that_nobody_reads(place: Path) -> None:
+    ours, its = full_pipe()
+    try:
+        done = subprocess.run([*COMMAND, "job:broken"], cwd=place, env=BUFFERED, stderr=its, check=False, timeout=60)
+    finally:
+        os.close(its)
+        os.close(ours)
+    assert done.returncode == 1
+
+
+def test_whoever_reads_may_leave(place: Path) -> None:
+    """The run is stopped, as by a signal, and it says why where it still can."""
+    command = [*COMMAND, "job:follow", "--state", "state", "--json", "--every", "0.05"]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["event"] == "started"
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(20) in (1, 120), "120: so Python itself says that standard output is gone"
+    assert "asyncpersist: BrokenPipeError" in said
+
+
 def test_on_a_terminal_the_figures_stay_in_their_place(place: Path) -> None:
     ours, its = pty.openpty()
     try:
@@ -253,6 +335,42 @@ def test_on_a_terminal_the_figures_stay_in_their_place(place: Path) -> None:
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is hidden"
 
 
+def test_the_help_lists_the_modes_that_are_built(here: Callable[..., Outcome]) -> None:
+    shown = " ".join(here("--help").out.replace("│", "").split())
+    assert "persisting or operator_persisting" in shown.replace("operator_ persisting", "operator_persisting")
+    assert "udf_caching" not in shown
+    done = here("job:graph", "--state", "state", "--mode", "nonsense")
+    assert done.code == 2
+    assert "'nonsense' is none of persisting, operator_persisting" in " ".join(done.err.replace("│", "").split())
+
+
+def test_what_a_run_without_a_state_wrote_is_explained(place: Path, here: Callable[..., Outcome]) -> None:
+    assert here("job:graph").code == 0
+    sys.modules.pop("job")
+    before = (place / "counts.csv").read_bytes()
+    done = here("job:graph", "--state", "state")
+    assert done.code == 1
+    assert "counts.csv holds" in done.err
+    assert "A run without --state leaves such a file" in done.err
+    assert (place / "counts.csv").read_bytes() == before
+
+
+def test_a_state_of_this_very_process(place: Path, here: Callable[..., Outcome]) -> None:
+    async def claimed() -> Root:
+        store = FilesystemStore(place / "state")
+        root = await Root.open(store, clock=SystemClock())
+        await root.claim(mode="PERSISTING", access="FULL")
+        await store.aclose()
+        return root
+
+    root = asyncio.run(claimed())
+    done = here("job:graph", "--state", "state")
+    root.abandon()
+    assert done.code == 1
+    assert "is in use by another run of this process. Stop that run" in done.err
+    assert "say --takeover" in done.err
+
+
 def test_what_the_program_prints_is_left_alone(place: Path) -> None:
     (place / "prints.py").write_text(STATIC + 'print("hello")\n')
     done = run(place, "prints:graph")
@@ -264,7 +382,8 @@ def test_a_state_that_is_in_use_is_refused_or_taken_over(place: Path) -> None:
         wait_for(first, "3 rows, ")
         done = run(place, "job:graph", "--state", "state")
         assert done.returncode == 1
-        assert f"{first.pid}" in done.stderr
+        assert f"in use by process {first.pid}" in done.stderr
+        assert "say --takeover to depose it" in done.stderr
         done = run(place, "job:graph", "--state", "state", "--takeover")
         assert done.returncode == 0, done.stderr
         put(place, "b")

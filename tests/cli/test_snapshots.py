@@ -108,8 +108,9 @@ def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Pat
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("precious")
     for state, said in (
-        ("s3://bucket/prefix", "not built yet"),
-        ("az://container/prefix", "not built yet"),
+        ("s3://bucket/prefix", "there are no AWS credentials. Set AWS_ACCESS_KEY_ID"),
+        ("az://container/prefix", "Set AZURE_STORAGE_ACCOUNT"),
+        ("gs://bucket/prefix", "states under gs:// are not built"),
         (tmp_path / "nowhere", "holds no state"),
         (tmp_path / "empty", "holds no state"),
         (tmp_path / "other", "mine.txt"),

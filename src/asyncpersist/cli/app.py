@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from asyncpersist.cli.copy import copy
 from asyncpersist.cli.demo import demo
+from asyncpersist.cli.explaining import explain
 from asyncpersist.cli.inspect import inspect
 from asyncpersist.cli.restore import restore
 from asyncpersist.cli.run import run
 from asyncpersist.cli.snapshots import snapshots
 from asyncpersist.cli.verify import verify
-from asyncpersist.errors import AsyncPersistError
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ _app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, snapshots, inspect, verify, restore):
+for _command in (demo, run, snapshots, inspect, verify, restore, copy):
     _app.command()(_command)
 
 
@@ -52,6 +53,9 @@ def main() -> None:
     """
     try:
         _app()
-    except AsyncPersistError as exc:
-        print(f"asyncpersist: {' '.join(str(exc).split())}", file=sys.stderr)
+    except Exception as exc:
+        message = explain(exc)
+        if message is None:
+            raise
+        print(f"asyncpersist: {message}", file=sys.stderr)
         raise SystemExit(1) from None

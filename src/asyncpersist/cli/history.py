@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from asyncpersist.checkpoint.manifest import Manifest
@@ -13,13 +10,11 @@ from asyncpersist.checkpoint.ownership import OwnerState
 from asyncpersist.checkpoint.reading import manifest_sequences, read_chain, read_manifest, read_marker
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import SystemClock
-from asyncpersist.errors import DamagedState, StateError, Unsupported
+from asyncpersist.errors import DamagedState, StateError
 from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
-from asyncpersist.objectstore.filesystem import FilesystemStore
 
-__all__ = ["Entry", "History", "no_state", "open_state", "read_history"]
+__all__ = ["Entry", "History", "no_state", "read_history"]
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AT_ONCE = 8
 
 
@@ -73,20 +68,8 @@ class History:
         )
 
 
-@asynccontextmanager
-async def open_state(state: str) -> AsyncIterator[ObjectStore]:
-    """The store that STATE names on the command line. Raises `Unsupported` for one that is no directory."""
-    if match := _SCHEME.match(state):
-        raise Unsupported(f"{state}: a state under {match[0]} is not built yet; name a directory")
-    store = FilesystemStore(state)
-    try:
-        yield store
-    finally:
-        await store.aclose()
-
-
 def no_state(store: ObjectStore) -> StateError:
-    return StateError(f"{store.describe()} holds no state: no run has claimed it. Name the directory of a run's state.")
+    return StateError(f"{store.describe()} holds no state: no run has claimed it. Name the state of a run.")
 
 
 async def read_history(store: ObjectStore) -> History:

@@ -12,8 +12,9 @@ import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
-from asyncpersist.cli.history import no_state, open_state
+from asyncpersist.cli.history import no_state
 from asyncpersist.cli.printing import AsJson, State, describe, epoch_utc, plain, say, say_json, table
+from asyncpersist.cli.state_location import open_state
 from asyncpersist.cli.state_rows import owner_and_name, read_rows
 from asyncpersist.clock import SystemClock
 from asyncpersist.errors import DamagedState, StateError

@@ -14,9 +14,12 @@ from rich.table import Table
 
 from asyncpersist.checkpoint.manifest import Manifest
 
-__all__ = ["AsJson", "State", "describe", "epoch_utc", "plain", "say", "say_json", "table", "utc"]
+__all__ = ["PLACES", "AsJson", "State", "describe", "epoch_utc", "plain", "say", "say_json", "table", "utc"]
 
-State = Annotated[str, typer.Argument(metavar="STATE", help="The directory of a run's state.", show_default=False)]
+PLACES = "a directory, s3://bucket/prefix or az://container/prefix"
+State = Annotated[
+    str, typer.Argument(metavar="STATE", help=f"Where a run's state is kept: {PLACES}.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 _WIDE = 10_000

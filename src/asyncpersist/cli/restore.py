@@ -12,8 +12,9 @@ from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.ownership import OwnerState
 from asyncpersist.checkpoint.register import describe_owner
 from asyncpersist.checkpoint.restore import restore as commit_again
-from asyncpersist.cli.history import History, open_state, read_history
+from asyncpersist.cli.history import History, read_history
 from asyncpersist.cli.printing import AsJson, State, describe, say, say_json
+from asyncpersist.cli.state_location import open_state
 from asyncpersist.clock import SystemClock
 
 __all__ = ["Intent", "Output", "restore"]

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
-from asyncpersist.cli.history import open_state, read_history
-from asyncpersist.cli.printing import describe
+from asyncpersist.cli.explaining import explain
+from asyncpersist.cli.history import read_history
+from asyncpersist.cli.printing import PLACES, describe
+from asyncpersist.cli.printing_thread import PrintingThread
 from asyncpersist.cli.run_figures import Figures, Subject, figures
+from asyncpersist.cli.run_modes import built_modes, mode_of
+from asyncpersist.cli.run_signals import asked_to_end
 from asyncpersist.cli.run_target import load_graph
-from asyncpersist.errors import AsyncPersistError
+from asyncpersist.cli.state_location import backend_of, open_state
+from asyncpersist.disk import Disk
 from asyncpersist.graph.context import Graph
 from asyncpersist.graph.plan import plan_graph
-from asyncpersist.persistence import Backend, Config, PersistenceMode
+from asyncpersist.persistence import Config, PersistenceMode
 from asyncpersist.runtime.runtime import Runtime
 
 __all__ = ["run"]
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 _DEFAULT_INTERVAL_MS = 1000
+_PATIENCE = 1.0
+"""Seconds that the end waits for what is still to be printed."""
 
 
 def run(
@@ -41,7 +46,7 @@ def run(
         ),
     ],
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="The directory of the run's state; without it nothing is kept.")
+        str | None, typer.Option(metavar="STATE", help=f"Where the run's state is kept: {PLACES}. Without it, nowhere.")
     ] = None,
     snapshot_interval_ms: Annotated[
         int | None,
@@ -54,10 +59,19 @@ def run(
     ] = None,
     mode: Annotated[
         PersistenceMode | None,
-        typer.Option(case_sensitive=False, help="What is kept. By default persisting.", show_default=False),
+        typer.Option(
+            parser=mode_of,
+            metavar="MODE",
+            help=f"What is kept: {' or '.join(built_modes())}. By default persisting.",
+            show_default=False,
+        ),
     ] = None,
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Go on even if a run that is alive owns the state; that one is fenced.")
+    ] = False,
+    single_writer: Annotated[
+        bool,
+        typer.Option("--single-writer", help="Take a store in which two runs could destroy each other's state."),
     ] = False,
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between lines of figures.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON lines to standard output.")] = False,
@@ -68,113 +82,92 @@ def run(
     SIGINT and SIGTERM take a last snapshot and end the run; a second one ends it at once, and the next run goes on
     after the last snapshot. Exit codes: 0, after SIGINT 130, after an error 1.
     """
-    if state is None and (takeover or mode is not None or snapshot_interval_ms is not None):
-        raise typer.BadParameter("it says how state is kept, so it goes with --state STATE", param_hint=_given(mode))
-    show = figures(as_json=as_json, every=every)
+    given = {
+        "--snapshot-interval-ms": snapshot_interval_ms is not None,
+        "--mode": mode is not None,
+        "--takeover": takeover,
+        "--single-writer": single_writer,
+    }
+    if state is None and any(given.values()):
+        names = ", ".join(name for name, is_given in given.items() if is_given)
+        raise typer.BadParameter("it says how state is kept, so it goes with --state STATE", param_hint=names)
+    show, printing = figures(as_json=as_json, every=every), PrintingThread()
     # Until the run handles it, an interrupt ends the process at once: an import cannot be interrupted from the loop.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    code = 1
     try:
-        code = asyncio.run(_run(target, state, snapshot_interval_ms, mode, takeover, show))
+        config = _config(state, snapshot_interval_ms, mode, single_writer)
+        code = asyncio.run(_run(target, state, config, takeover, show, printing))
     except Exception as exc:
-        show.close()
-        if show_traceback:
-            traceback.print_exception(exc)
-        message = _message(exc, hint=not show_traceback)
-        print(f"asyncpersist: {message}", file=sys.stderr, flush=True)
-        if as_json:
-            show.say("failed", "", error=type(exc).__name__, message=str(exc))
-        raise typer.Exit(1) from None
+        printing.give(show.close)
+        printing.give(partial(_tell, exc, show_traceback, show if as_json else None))
     finally:
-        show.close()
+        printing.give(show.close)
+        printed = printing.finish(_PATIENCE)
         signal.signal(signal.SIGINT, before)
+    if not printed:
+        # An end of the usual kind would wait for the same pipe.
+        os._exit(code)
     raise typer.Exit(code)
 
 
-def _given(mode: PersistenceMode | None) -> str:
-    return "--mode" if mode is not None else "--snapshot-interval-ms, --takeover"
-
-
-def _message(error: Exception, *, hint: bool) -> str:
-    """An error in one line. What this package raises on purpose explains itself."""
-    text = " ".join(str(error).split())
-    if isinstance(error, AsyncPersistError):
-        return text
-    name = type(error).__name__
-    return f"{name}: {text}" * bool(text) + name * (not text) + " (--traceback shows where)" * hint
+def _tell(error: Exception, show_traceback: bool, show: Figures | None) -> None:
+    """Prints an error in one line; and to `show`, if given."""
+    if show_traceback:
+        traceback.print_exception(error)
+    message = explain(error)
+    if message is None:
+        name, text = type(error).__name__, " ".join(str(error).split())
+        message = (f"{name}: {text}" if text else name) + ("" if show_traceback else " (--traceback shows where)")
+    print(f"asyncpersist: {message}", file=sys.stderr, flush=True)
+    if show is not None:
+        show.say("failed", "", error=type(error).__name__, message=explain(error) or str(error))
 
 
 async def _run(
-    target: str,
-    state: str | None,
-    interval_ms: int | None,
-    mode: PersistenceMode | None,
-    takeover: bool,
-    show: Figures,
+    target: str, state: str | None, config: Config | None, takeover: bool, show: Figures, printing: PrintingThread
 ) -> int:
     """The exit code. Raises what loading the graph and running it raise."""
-    config = await _config(state, interval_ms, mode)
     graph = load_graph(target)
-    subject = _subject(target, graph, state, config)
+    subject = _subject(target, graph, config)
     runtime = Runtime(graph, persistence_config=config, takeover=takeover)
-    with _asked_to_end() as asked:
+    with asked_to_end() as asked:
         if not await _entered(runtime, asked):
-            show.say("stopped", f"{asked.result().name}: ended before the state was loaded", reason=asked.result().name)
+            reason = asked.result().name
+            printing.give(partial(show.say, "stopped", f"{reason}: ended before the state was loaded", reason=reason))
             return _code(asked)
-        stopped = await _attend(runtime, subject, asked, show)
+        stopped = await _attend(runtime, subject, asked, show, printing)
         reason = asked.result().name if stopped else "end of input"
         head = await _head(state)
         text = f"{reason}: {runtime.statistics().rows_read:,} rows read in this run"
         if head is not None:
             text += f"; committed: {describe(head)}"
-        show.say("ended", text, reason=reason, **runtime.statistics()._asdict(), committed=_committed(head))
+        facts = {**runtime.statistics()._asdict(), "committed": _committed(head)}
+        printing.give(partial(show.say, "ended", text, reason=reason, **facts))
         return _code(asked) if stopped else 0
 
 
-async def _config(state: str | None, interval_ms: int | None, mode: PersistenceMode | None) -> Config | None:
+def _config(
+    state: str | None, interval_ms: int | None, mode: PersistenceMode | None, single_writer: bool
+) -> Config | None:
     if state is None:
         return None
-    async with open_state(state):
-        pass
     return Config(
-        Backend.filesystem(state),
+        backend_of(state, single_writer=single_writer),
         snapshot_interval_ms=_DEFAULT_INTERVAL_MS if interval_ms is None else interval_ms,
         persistence_mode=mode or PersistenceMode.PERSISTING,
     )
 
 
-def _subject(target: str, graph: Graph, state: str | None, config: Config | None) -> Subject:
+def _subject(target: str, graph: Graph, config: Config | None) -> Subject:
     plan = plan_graph(graph, persistent=config is not None)
     return Subject(
         target=target,
-        state=None if state is None else str(Path(state).absolute()),
+        state=None if config is None else config.backend.open_store(Disk()).describe(),
         mode=None if config is None else config.persistence_mode.value,
         sources=tuple(vertex.description for vertex, _ in plan.sources),
         sinks=tuple(vertex.description for vertex, _ in plan.sinks),
     )
-
-
-@contextmanager
-def _asked_to_end() -> Iterator[asyncio.Future[signal.Signals]]:
-    """The first signal that asks for the end. A second one does what signals do by default: it kills the process."""
-    loop = asyncio.get_running_loop()
-    asked: asyncio.Future[signal.Signals] = loop.create_future()
-
-    def release() -> None:
-        for number in _ENDING:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    def ask(number: signal.Signals) -> None:
-        release()
-        if not asked.done():
-            asked.set_result(number)
-
-    for number in _ENDING:
-        loop.add_signal_handler(number, ask, number)
-    try:
-        yield asked
-    finally:
-        release()
 
 
 async def _entered(runtime: Runtime, asked: asyncio.Future[signal.Signals]) -> bool:
@@ -191,26 +184,26 @@ async def _entered(runtime: Runtime, asked: asyncio.Future[signal.Signals]) -> b
     return True
 
 
-async def _attend(runtime: Runtime, subject: Subject, asked: asyncio.Future[signal.Signals], show: Figures) -> bool:
-    """Shows figures until the run has ended. True if it was asked to end before that. Raises the run's error.
-
-    Printing is left to a thread: a terminal that is held, or a full pipe, does not hold the run.
-    """
+async def _attend(
+    runtime: Runtime, subject: Subject, asked: asyncio.Future[signal.Signals], show: Figures, printing: PrintingThread
+) -> bool:
+    """Shows figures until the run has ended. True if it was asked to end before that. Raises the run's error."""
     stopped = False
     waiting = asyncio.create_task(runtime.wait())
     either: list[asyncio.Future[Any]] = [waiting, asked]
     try:
-        await asyncio.to_thread(show.start, subject, runtime.statistics())
+        printing.give(partial(show.start, subject, runtime.statistics()))
         while not (waiting.done() or asked.done()):
             await asyncio.wait(either, timeout=show.period, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.to_thread(show.figures, runtime.statistics())
+            printing.raise_failure()
+            if printing.idle:
+                printing.give(partial(show.figures, runtime.statistics()))
         stopped = not waiting.done()
-        show.close()
+        printing.give(show.close)
         if stopped:
-            text = f"{asked.result().name}: a last snapshot, then the end; once more ends it at once"
-            show.say(
-                "stopping", text if subject.state else f"{asked.result().name}: the end", reason=asked.result().name
-            )
+            reason = asked.result().name
+            text = f"{reason}: a last snapshot, then the end; once more ends it at once"
+            printing.give(partial(show.say, "stopping", text if subject.state else f"{reason}: the end", reason=reason))
     finally:
         await asyncio.gather(runtime.stop(), waiting)
     return stopped

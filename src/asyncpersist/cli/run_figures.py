@@ -35,7 +35,7 @@ class Subject:
 
 
 class Figures(ABC):
-    """Shows one run. `figures` is called every `period` seconds; calls never overlap, and come from any thread."""
+    """Shows one run. `figures` is called every `period` seconds; calls never overlap."""
 
     def __init__(self, period: float) -> None:
         self.period = period
@@ -184,7 +184,7 @@ class LiveFigures(Figures):
 
 def _begun(subject: Subject, statistics: Statistics) -> str:
     if subject.state is None:
-        return "nothing is kept, for there is no --state: the next run begins anew"
+        return "no --state: nothing is kept; a restart starts from the beginning"
     if statistics.recovered_epoch is None:
         return f"begins with an empty state in {subject.state}"
     when = f"epoch {statistics.recovered_epoch} ({epoch_utc(statistics.recovered_epoch)})"

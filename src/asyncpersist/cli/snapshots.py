@@ -8,8 +8,9 @@ from typing import Any
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.ownership import OwnerState
 from asyncpersist.checkpoint.register import describe_owner
-from asyncpersist.cli.history import Entry, History, open_state, read_history
+from asyncpersist.cli.history import Entry, History, read_history
 from asyncpersist.cli.printing import AsJson, State, epoch_utc, say, say_json, table, utc
+from asyncpersist.cli.state_location import open_state
 
 __all__ = ["owner_text", "snapshots"]
 

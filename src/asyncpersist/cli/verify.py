@@ -10,8 +10,9 @@ import typer
 
 from asyncpersist.checkpoint.layout import MANIFESTS, manifest_key
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
-from asyncpersist.cli.history import History, open_state, read_history
+from asyncpersist.cli.history import History, read_history
 from asyncpersist.cli.printing import AsJson, State, describe, say, say_json, table
+from asyncpersist.cli.state_location import open_state
 from asyncpersist.errors import StateError
 
 __all__ = ["Damage", "Verdict", "examine", "verify"]
@@ -61,7 +62,9 @@ async def _verify(state: str, as_json: bool) -> None:
 async def examine(history: History) -> Verdict:
     """Reads everything that is kept; changes nothing."""
     kept = history.kept
-    refs: dict[str, ObjectRef] = {ref.key: ref for manifest in kept for ref in manifest.objects()}
+    refs: dict[tuple[str, int | None], ObjectRef] = {
+        (ref.key, ref.start): ref for manifest in kept for ref in manifest.objects()
+    }
     damaged = [
         Damage(manifest_key(entry.sequence), entry.damage, (entry.sequence,))
         for entry in history.entries
@@ -70,14 +73,14 @@ async def examine(history: History) -> Verdict:
     if history.fault is not None and not any(damage.key in str(history.fault) for damage in damaged):
         damaged.append(Damage(MANIFESTS, str(history.fault), ()))
     if kept:
-        # Most objects are in most snapshots: each is read once.
+        # Most objects are in most snapshots: each, or each piece of it, is read once.
         everything = msgspec.structs.replace(kept[0], streams={"": list(refs.values())})
-        problems = await history.root().verify(everything)
-        damaged += [Damage(problem.key, problem.detail, _naming(kept, problem.key)) for problem in problems]
+        problems = {problem.key: problem for problem in await history.root().verify(everything)}
+        damaged += [Damage(key, problem.detail, _naming(kept, key)) for key, problem in problems.items()]
     return Verdict(
         state=history.store.describe(),
         snapshots=len(kept),
-        objects=len(refs),
+        objects=len({key for key, _ in refs}),
         bytes=sum(ref.length for ref in refs.values()),
         damaged=tuple(damaged),
         whole=_whole(kept, damaged),

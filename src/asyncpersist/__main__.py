@@ -1,0 +1,6 @@
+"""`python -m asyncpersist` is the command line."""
+
+from asyncpersist.cli import main
+
+if __name__ == "__main__":
+    main()

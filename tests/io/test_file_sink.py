@@ -22,7 +22,8 @@ from asyncpersist.columnar.delta import Delta
 from asyncpersist.disk import Disk
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import Fenced, OutputChanged, OutputError, OutputNotEmpty, SchemaError
-from asyncpersist.io.file_sink import FileSink, FileWriter, OnRestart
+from asyncpersist.io.file_sink import FileSink, FileWriter
+from asyncpersist.io.render import OnRestart
 from asyncpersist.io.sink import Position
 
 COLUMNS = {"word": DType("str"), "count": DType("int")}

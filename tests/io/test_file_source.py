@@ -21,6 +21,7 @@ from asyncpersist.columnar.hashing import row_ids
 from asyncpersist.errors import InputError, InputNotFound, MalformedInput
 from asyncpersist.io import open_file
 from asyncpersist.io.compression import zstd
+from asyncpersist.io.file_offset import FileOffset
 from asyncpersist.io.file_source import FileSource
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.plaintext import PlainTextByFile
@@ -290,6 +291,23 @@ async def test_whole_files_are_rows(tmp_path: Path) -> None:
 
 
 # -- the reader in a loop
+
+
+async def test_offsets_are_looked_at_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        (tmp_path / str(i)).write_text("a\n")
+    offsets = offsets_after(await batches(FileSource(str(tmp_path), TEXT)))
+    threads: list[threading.Thread] = []
+    convert = FileOffset.from_json
+
+    def watched(value: Any) -> FileOffset:
+        threads.append(threading.current_thread())
+        return convert(value)
+
+    monkeypatch.setattr(FileOffset, "from_json", staticmethod(watched))
+    assert await batches(FileSource(str(tmp_path), TEXT), offsets) == []
+    assert len(threads) == 5
+    assert threading.current_thread() not in threads
 
 
 async def test_the_loop_goes_on_while_files_are_read(tmp_path: Path) -> None:

@@ -318,9 +318,33 @@ def test_csv_records_of_another_length() -> None:
     assert errors == ["expected 2 fields as in the header, got 1", "expected 2 fields as in the header, got 3"]
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("1;2;3\n", "; with the delimiter ';' it would be 3"),
+        ("1\t2\t\n", "; with the delimiter '\\t' it would be 3"),
+        ('"1,2,3"\n', ""),
+        ("1;2\n", ""),
+        ("1\n", ""),
+    ],
+)
+def test_a_record_with_another_delimiter(text: str, hint: str) -> None:
+    error = bad(csv_format(a=str), text.encode(), ("a", "b", "c"))
+    assert error == f"expected 3 fields as in the header, got 1{hint}"
+
+
+def test_a_header_with_no_delimiter_that_fits() -> None:
+    settings = CsvParserSettings(quote="|", enable_quoting=False)
+    with pytest.raises(Broken, match=r"there are \['a\|b'\]$"):
+        csv_format(None, settings, a=int, b=int).head(b"a|b\n", complete=True)
+
+
 def test_csv_invalid_utf8_and_blank_lines() -> None:
     format = csv_format(a=str)
-    assert "not valid UTF-8" in bad(format, b"1,\xff\n", ("b", "a"))
+    error = bad(format, b"1,\xff\n", ("b", "a"))
+    assert error.startswith("not valid UTF-8: ")
+    assert error.endswith('; name another encoding, e.g. encoding="cp1252"')
+    assert "encoding=" not in bad(csv_format(None, None, "euc_jp", a=str), b"1,\xff\n", ("b", "a"))
     assert both_ways(format, b"\n1,x\n\r\n\n2,y\n", ("b", "a")) == [("x",), ("y",)]
 
 
@@ -394,6 +418,9 @@ def _texts(format: Format, data: bytes) -> list[bytes]:
         ("a,b\n1,2\n", r"the header lacks the columns \['v'\] of the schema; there are \['a', 'b'\]"),
         ("v,a,v\n1,2,3\n", r"the header names \['v'\] more than once"),
         ('v,"a\n', "not closed"),
+        ("a;v\n1;2\n", r"there are \['a;v'\]. They are there with csv_settings=CsvParserSettings\(delimiter=';'\)"),
+        ("a\tv\n1\t2\n", r"They are there with csv_settings=CsvParserSettings\(delimiter='\\t'\)"),
+        ("a;b\n1;2\n", r"there are \['a;b'\]$"),
     ],
 )
 async def test_csv_headers_that_do_not_fit(tmp_path: Path, text: str, why: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import polars as pl
 import pytest
 
 import asyncpersist as ap
@@ -58,6 +60,47 @@ async def test_what_was_appended_after_a_clean_end_is_an_error_that_changes_noth
     assert words(output) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("on_restart", ["continue", "overwrite"])
+async def test_a_csv_output_without_rows_has_its_header(tmp_path: Path, on_restart: Literal["continue"]) -> None:
+    (tmp_path / "in").mkdir()
+
+    async def run() -> str:
+        with ap.Graph() as graph:
+            lines = ap.io.jsonlines.read(tmp_path / "in", schema=Line, mode="static")
+            ap.io.csv.write(lines, tmp_path / "out.csv", on_restart=on_restart)
+        await ap.run(graph, persistence_config=config(tmp_path))
+        return (tmp_path / "out.csv").read_text()
+
+    assert await run() == "word,time,diff\n"
+    assert await run() == "word,time,diff\n"
+    add(tmp_path, "a")
+    first, second = (await run()).splitlines()
+    assert first == "word,time,diff"
+    assert second.startswith("a,")
+
+
+async def test_parquet_files_that_were_added_after_a_clean_end_are_an_error(tmp_path: Path) -> None:
+    async def run() -> None:
+        with ap.Graph() as graph:
+            lines = ap.io.jsonlines.read(tmp_path / "in", schema=Line, mode="static")
+            ap.io.parquet.write(lines, tmp_path / "out")
+        await ap.run(graph, persistence_config=config(tmp_path))
+
+    add(tmp_path, "a")
+    await run()
+    (part,) = (tmp_path / "out").iterdir()
+    other = part.with_name("part-000000002.parquet")
+    other.write_bytes(part.read_bytes())
+    add(tmp_path, "b")
+    before = everything(tmp_path)
+    with pytest.raises(OutputChanged, match=r"there is a part-000000002\.parquet, but 1 files were committed"):
+        await run()
+    assert everything(tmp_path) == before
+    other.unlink()
+    await run()
+    assert pl.read_parquet(tmp_path / "out")["word"].to_list() == ["a", "b"]
+
+
 async def test_after_a_failure_the_rest_is_cut(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     add(tmp_path, "a")
@@ -87,6 +130,19 @@ async def test_two_names_of_one_output_are_one(tmp_path: Path) -> None:
             await ap.run(graph, persistence_config=persistence)
         (tmp_path / "later").unlink()
         (tmp_path / "real" / "out.jsonl").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("read", [".", "out", "out/*.parquet", "*/part-*", "**", "out/part-000000001.parquet"])
+async def test_an_output_of_parquet_is_not_read_by_the_same_run(tmp_path: Path, read: str) -> None:
+    add(tmp_path, "a")
+    with ap.Graph() as graph:
+        lines = ap.io.jsonlines.read(tmp_path / "in", schema=Line, mode="static")
+        ap.io.parquet.write(lines, tmp_path / "out")
+        ap.io.null.write(ap.io.parquet.read(tmp_path / read, schema=Line))
+    before = everything(tmp_path)
+    with pytest.raises(GraphError, match=r"out lies where source .* would take it for input"):
+        await ap.run(graph)
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("persistent", [True, False])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from asyncpersist.clock import SystemClock
+from asyncpersist.clock import Clock, SystemClock
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.disk import Disk
 from asyncpersist.dtypes import DType
@@ -42,11 +45,12 @@ async def opened(
     disk: Disk | None = None,
     on_restart: Literal["continue", "overwrite"] = "continue",
     file_rows: int = 1 << 20,
+    clock: Clock | None = None,
     begins: bool = True,
 ) -> AsyncIterator[ParquetWriter]:
     sink = ParquetSink(path, COLUMNS, on_restart=on_restart, file_rows=file_rows)
     writer = await sink.open(
-        position, persistent=persistent, exclusive=exclusive, disk=disk or Disk(), clock=SystemClock()
+        position, persistent=persistent, exclusive=exclusive, disk=disk or Disk(), clock=clock or SystemClock()
     )
     try:
         if begins:
@@ -110,6 +114,98 @@ async def test_a_barrier_ends_a_file_and_so_do_many_rows(tmp_path: Path) -> None
         assert await writer.flush() == await writer.flush()
     assert [pl.read_parquet(path / name).height for name in names(path)] == [10, 10, 5]
     assert words(path) == [f"w{i:02}" for i in range(25)]
+
+
+class TellingDisk(Disk):
+    """Tells when a file was to get its name; refuses to give one while it is `full`."""
+
+    def __init__(self) -> None:
+        self.linked = threading.Semaphore(0)
+        self.full = False
+
+    def link(self, source: Path, target: Path) -> None:
+        try:
+            if self.full:
+                raise OSError(errno.ENOSPC, "no space left")
+            super().link(source, target)
+        finally:
+            self.linked.release()
+
+    async def link_tried(self) -> bool:
+        return await asyncio.to_thread(self.linked.acquire, timeout=30)
+
+
+class StoppedClock(SystemClock):
+    """Who sleeps on it does so until it is told to `go` on."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.go = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.go.wait()
+        self.go.clear()
+
+
+async def test_without_a_state_root_rows_are_shown_while_the_run_goes_on(tmp_path: Path) -> None:
+    path, disk, clock = tmp_path / "out", TellingDisk(), StoppedClock()
+    async with opened(path, persistent=False, disk=disk, clock=clock) as writer:
+        for epoch in (2, 4, 6):
+            await writer.write(epoch, change((f"w{epoch}", 1, 1)))
+        assert words(path) == []
+        clock.go.set()
+        assert await disk.link_tried()
+        assert words(path) == ["w2", "w4", "w6"]
+        await writer.write(8, change(("w8", 1, 1)))
+        clock.go.set()
+        assert await disk.link_tried()
+        assert words(path) == ["w2", "w4", "w6", "w8"]
+        await writer.write(10, change(("w10", 1, 1)))
+        await writer.flush()
+    assert words(path) == ["w2", "w4", "w6", "w8", "w10"]
+    assert names(path) == [f"part-{number:09}.parquet" for number in (1, 2, 3)]
+    assert set(clock.slept) == {1.0}
+
+
+async def test_with_a_state_root_only_barriers_make_files(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    async with opened(tmp_path / "out", clock=clock) as writer:
+        await writer.write(2, change(("a", 1, 1)))
+        await writer.flush()
+    assert clock.slept == []
+
+
+async def test_what_could_not_be_shown_is_told_and_not_lost(tmp_path: Path) -> None:
+    disk, clock = TellingDisk(), StoppedClock()
+    async with opened(tmp_path / "out", persistent=False, disk=disk, clock=clock) as writer:
+        disk.full = True
+        await writer.write(2, change(("a", 1, 1)))
+        clock.go.set()
+        assert await disk.link_tried()
+        with pytest.raises(OSError, match="no space"):
+            for epoch in range(4, 1000, 2):
+                await writer.write(epoch, change(("b", 1, 1)))
+        disk.full = False
+        await writer.flush()
+    found = words(tmp_path / "out")
+    assert found == ["a", *["b"] * (len(found) - 1)]
+    assert len(found) > 1
+
+
+async def test_many_small_epochs_are_kept_as_few_frames(tmp_path: Path) -> None:
+    async with opened(tmp_path / "out") as writer:
+        before = frames()
+        for epoch in range(2, 1402, 2):
+            await writer.write(epoch, change((f"w{epoch}", 1, 1)))
+        assert frames() - before < 300
+        await writer.flush()
+    assert words(tmp_path / "out") == [f"w{epoch}" for epoch in range(2, 1402, 2)]
+
+
+def frames() -> int:
+    gc.collect()
+    return sum(isinstance(found, pl.DataFrame) for found in gc.get_objects())
 
 
 async def test_all_types_are_written(tmp_path: Path) -> None:
@@ -254,6 +350,20 @@ async def test_committed_files_must_be_there(tmp_path: Path, number: int) -> Non
         await refused(path, position, OutputChanged, "it was edited")
     part.write_bytes(whole)
     await check(path, position)
+
+
+async def test_after_a_clean_end_nothing_may_have_been_added(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    position = await written(path, 2, 4)
+    sink = ParquetSink(path, COLUMNS)
+    await sink.check(position, persistent=True, clean=True)
+    (path / "part-000000007.parquet").write_bytes(b"x")
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputChanged, match=r"there is a part-000000007\.parquet, but 2 files were committed when"):
+        await sink.check(position, persistent=True, clean=True)
+    assert snapshot(tmp_path) == before
+    await sink.check(position, persistent=True, clean=False)
+    await ParquetSink(path, COLUMNS, on_restart="overwrite").check(position, persistent=True, clean=True)
 
 
 async def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:

@@ -220,6 +220,20 @@ async def test_a_removed_row_has_a_negative_weight() -> None:
     assert [(row[0], weight) for row, weight in zip(rows(found), weights(found), strict=True)] == expected
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda subject: subject.next({"n": 1}), r"for a dict write next\(\*\*row\), and next_batch"),
+        (lambda subject: subject.remove({"n": 1}), r"for a dict write remove\(\*\*row\)"),
+        (lambda subject: subject.delete({"n": 1}), r"for a dict write remove\(\*\*row\)"),
+        (lambda subject: subject.next(1, "a"), r"next\(column=value, \.\.\.\)"),
+    ],
+)
+async def test_columns_are_given_by_name(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        await batches(Does(call))
+
+
 async def test_with_a_primary_key_only_the_key_is_needed_to_remove() -> None:
     async def give(subject: ConnectorSubject) -> None:
         await subject.next(k="a", v=1)
@@ -292,11 +306,28 @@ async def test_what_run_raises_is_what_read_raises(kind: type[Given]) -> None:
         raise KeyError("feed")
 
     subject = kind(failing())
-    with pytest.raises(KeyError, match="feed"):
-        await batches(subject)
+    with pytest.raises(KeyError, match="feed") as raised:
+        await batches(subject, name="feeds")
+    assert raised.value.__notes__ == [f"the subject 'feeds' ({kind.__name__}): raised in its run()"]
     assert subject.stopped == 1
     subject.rows = many(2)
     assert len(rows(await batches(subject))) == 2
+
+
+@pytest.mark.parametrize("method", ["seek", "on_stop", "offset"])
+@pytest.mark.parametrize("kind", [Counting, CountingInThread])
+async def test_an_error_of_a_subject_says_whose_it_is(kind: type[Counting], method: str) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("mine")
+
+    class Failing(kind):  # type: ignore[valid-type, misc]
+        pass
+
+    setattr(Failing, method, fail)
+    with pytest.raises(KeyError, match="mine") as raised:
+        await batches(Failing(many(2)), offsets={"subject": {"rows": 0, "offset": 0}})
+    where = "run" if method == "offset" else method
+    assert raised.value.__notes__ == [f"the subject Failing: raised in its {where}()"]
 
 
 async def test_a_run_that_is_cancelled_by_itself_is_an_error() -> None:
@@ -574,6 +605,10 @@ async def test_persistence_needs_offsets_or_a_word_about_restarts() -> None:
     source = source_of(any_read(Given([]), schema=Item, name="items")).source
     with pytest.raises(InputError, match=r"subject 'items' \(Given\).*offset\(\) and seek.*restart.*live"):
         await source.check(None, persistent=True)
+    with pytest.raises(InputError, match="count once more after every restart"):
+        await source.check(None, persistent=True)
+    with pytest.raises(InputError, match="which the primary key makes harmless"):
+        await source_of(any_read(Given([]), schema=Keyed)).source.check(None, persistent=True)
     await source.check(None, persistent=False)
     for settings in ({"resume": "restart"}, {"resume": "live"}):
         await source_of(any_read(Given([]), schema=Item, **settings)).source.check(None, persistent=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -262,8 +263,9 @@ async def test_an_error_in_a_callback_ends_the_run(where: str, tmp_path: Path) -
     words = Words("a")
     told = Failing(words)
     setattr(told, where, told.fail)
-    with pytest.raises(KeyError, match="mine"):
-        await ap.run(counts(words, told), persistence_config=config(tmp_path))
+    with pytest.raises(KeyError, match="mine") as raised:
+        await ap.run(counts(words, told, name="totals"), persistence_config=config(tmp_path))
+    assert raised.value.__notes__ == [f"subscription 'totals': raised in its on_{where}"]
 
 
 async def test_an_upsert_takes_back_what_it_replaces() -> None:
@@ -309,6 +311,11 @@ async def test_an_upsert_takes_back_what_it_replaces() -> None:
         ((None,), {}, TypeError, "on_change must be a function, got None"),
         ((print, 1), {}, TypeError, "on_end must be a function"),
         ((print,), {"on_recovery": 1}, TypeError, "on_recovery must be a function"),
+        ((lambda row: None,), {}, TypeError, "on_change is called with key=, row=, time=, is_addition="),
+        ((lambda key, row, time, is_addition, more: None,), {}, TypeError, "on_change .* missing .*'more'"),
+        ((Told().change, lambda time: None), {}, TypeError, "on_end is called with no arguments"),
+        ((Told().change, None, lambda: None), {}, TypeError, "on_time_end is called with one argument, the time"),
+        ((Told().change,), {"on_recovery": lambda: None}, TypeError, "on_recovery is called with one argument"),
         ((print,), {"name": 1}, TypeError, "name must be a str"),
         ((print,), {"delivery": "committed"}, Unsupported, "not built yet"),
         ((print,), {"delivery": "soon"}, ValueError, "must be"),
@@ -321,3 +328,22 @@ def test_wrong_arguments(arguments: tuple[Any, ...], settings: Any, error: type[
             ap.io.subscribe(table, *arguments, **settings)
         with pytest.raises(TypeError, match="takes a table first"):
             ap.io.subscribe(print, print)  # type: ignore[arg-type]
+
+
+class Unsigned:
+    """A callable whose signature nobody can tell."""
+
+    __signature__ = "unknown"
+
+    def __call__(self, **_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Told().change, lambda **_: None, lambda row, **_: None, functools.partial(Told().change), Unsigned()],
+)
+def test_functions_that_may_be_told(function: Any) -> None:
+    with ap.Graph() as graph:
+        ap.io.subscribe(ap.io.python.read(Words(), schema=Word), function)
+    assert len(graph.sinks) == 1

@@ -7,6 +7,7 @@ knows of a key lies in columns of its own by the same slot. Slots are a matter o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from asyncpersist.columnar.index import Index
 from asyncpersist.columnar.rows import RowStore
 from asyncpersist.columnar.slot_array import SlotArray
 
-__all__ = ["Arrangement"]
+__all__ = ["Arrangement", "NotThere"]
 
 Slots = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int64]
@@ -27,6 +28,17 @@ Mask = npt.NDArray[np.bool_]
 _MIN_GARBAGE = 1024
 _MUCH = 0.5
 """The share of live slots beyond which an increment is made complete."""
+
+
+class NotThere(RuntimeError):
+    """More of a `key` was taken back than had been there: its weight would be `weight`, a negative one."""
+
+    def __init__(self, weight: int, key: Mapping[str, Any]) -> None:
+        named = ", ".join(f"{name} = {value!r}" for name, value in key.items() if not name.startswith("__"))
+        of = f" of {named}" if named else ""
+        super().__init__(f"rows were taken back that were not there: weight {weight}{of}")
+        self.weight = weight
+        self.key = key
 
 
 class Arrangement:
@@ -100,17 +112,13 @@ class Arrangement:
     def add(self, slots: Slots, weights: Weights) -> tuple[Weights, Weights]:
         """Adds weights to distinct slots, and notes these as touched; the weights before and after.
 
-        Raises `RuntimeError` if one becomes negative: more was taken back than had been there, which no input may do.
+        Raises `NotThere` if one becomes negative.
         """
         before = self._weights.items[slots]
         after = before + weights
         if len(after) and after.min() < 0:
-            where = np.flatnonzero(after < 0)[:3]
-            keys = self.rows.gather(slots[where]).rows()
-            raise RuntimeError(
-                f"internal error: rows were retracted that were not there: weight {int(after[where[0]])} of "
-                f"{self._columns} = {keys}. Please report it."
-            )
+            where = int(np.flatnonzero(after < 0)[0])
+            raise NotThere(int(after[where]), self.rows.gather(slots[where : where + 1]).row(0, named=True))
         self._weights.items[slots] = after
         self._live += int(np.count_nonzero(after)) - int(np.count_nonzero(before))
         self.touch(slots)

@@ -20,7 +20,7 @@ from asyncpersist.io.chunks import Chunk, Piece
 from asyncpersist.io.dead_letters import DeadLetter
 from asyncpersist.io.file_labels import METADATA, Labels
 from asyncpersist.io.file_offset import FileOffset
-from asyncpersist.io.formats.format import BadRecord, Broken, Examined, Format, frame_of
+from asyncpersist.io.formats.format import BadRecord, Broken, Examined, Format
 from asyncpersist.io.formats.repeated_lines import DistinctLines, distinct_lines
 from asyncpersist.io.source import OWN, Batch, Needs
 
@@ -28,7 +28,6 @@ __all__ = ["FileParser", "ParsedChunk"]
 
 _SHOWN = 200
 """Characters of a broken record that an error shows."""
-
 
 _SMALL = 64 << 10
 """Bytes of a piece up to which it is parsed together with those of other files."""
@@ -101,8 +100,8 @@ class FileParser:
             if self._format.is_doubtful(delta.rows):
                 for group in groups:
                     self._format.confirm(group.data, group.rows)
-        except (Broken, OSError):
-            return None  # an OSError comes from bytes that look like compressed ones
+        except Broken:
+            return None
         for group in groups:
             for piece, records in zip(group.pieces, group.records, strict=True):
                 offsets[piece.partition] = self._count(piece, records)[1]
@@ -219,23 +218,7 @@ class FileParser:
             return Examined(piece.frame, piece.frame.height, ())
         if self._format.whole_files and not piece.is_tail:
             return Examined(self._empty(), 0, ())
-        try:
-            return self._format.examine(piece.data, piece.layout)
-        except OSError:
-            return self._one_by_one(piece)
-
-    def _one_by_one(self, piece: Piece) -> Examined:
-        """For bytes that cannot be parsed in columns because they look like compressed ones."""
-        records = self._format.records(piece.data)
-        good: list[Sequence[Any]] = []
-        bad: list[BadRecord] = []
-        for i in range(len(records)):
-            text = records.between(i, i + 1)
-            try:
-                good.append(self._format.record(text, piece.layout))
-            except Broken as exc:
-                bad.append(BadRecord(i, int(records.lines[i]), text.rstrip(b"\r\n"), str(exc)))
-        return Examined(frame_of(self._format.columns, good), len(records), bad)
+        return self._format.examine(piece.data, piece.layout)
 
     def _malformed(self, piece: Piece, record: BadRecord) -> MalformedInput:
         text = record.text.decode("utf-8", "backslashreplace")

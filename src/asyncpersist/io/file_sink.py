@@ -11,20 +11,17 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.disk import Disk
 from asyncpersist.dtypes import DType
-from asyncpersist.errors import OutputError, SchemaError
+from asyncpersist.errors import OutputError
 from asyncpersist.io.output_file import START, Mark, OutputFile, examine
-from asyncpersist.io.render import DIFF, TIME, FileFormat, header, render
+from asyncpersist.io.render import FileFormat, OnRestart, check_output, header, render
 from asyncpersist.io.sink import Position, Sink, SinkWriter
 
-__all__ = ["FileSink", "FileWriter", "OnRestart"]
-
-OnRestart = Literal["continue", "overwrite"]
+__all__ = ["FileSink", "FileWriter"]
 
 _BUFFERED = 1 << 20
 _ATTEMPTS = 3
@@ -48,16 +45,9 @@ class FileSink(Sink):
         *,
         on_restart: OnRestart = "continue",
     ) -> None:
-        for name in (TIME, DIFF):
-            if name in columns:
-                raise SchemaError(
-                    f"{os.fspath(path)}: the table has a column {name!r}, and so has every output file, which says "
-                    "there when and how a row changed. Rename the table's before it is written."
-                )
+        check_output(os.fspath(path), columns, on_restart)
         if format not in ("csv", "jsonlines"):
             raise ValueError(f"format={format!r}: an output file is 'csv' or 'jsonlines'")
-        if on_restart not in ("continue", "overwrite"):
-            raise ValueError(f"on_restart={on_restart!r}: it is 'continue' or 'overwrite'")
         try:
             self._path = Path(os.path.realpath(path))
         except ValueError as exc:
@@ -97,7 +87,8 @@ class FileSink(Sink):
             return OutputFile.resume(self._path, _mark(position), exclusive=exclusive, disk=disk, clock=clock)
 
         writer = FileWriter(await asyncio.to_thread(work), self._format, self._columns)
-        writer.moved = position is not None and position["length"] > 0 and self._starts_anew(persistent)
+        replaced = position is not None and position["length"] > 0 and self._starts_anew(persistent)
+        writer.moved = replaced or writer.has_fresh_header
         return writer
 
     def _starts_anew(self, persistent: bool) -> bool:
@@ -118,6 +109,8 @@ class FileWriter(SinkWriter):
         self._lock = threading.Lock()
         if file.written == 0:
             self._take(header(format, columns))
+        self.has_fresh_header = self._pending_size > 0
+        """Whether there is a header to be written, also if no row ever is."""
 
     async def write(self, epoch: int, delta: Delta) -> None:
         """See `SinkWriter.write`. The epoch is taken even if an `OSError` is raised: it must not be given again."""

@@ -93,9 +93,6 @@ class FileSource(Source):
         return os.path.isabs(path) and await asyncio.to_thread(covers, self._path, path)
 
     async def open(self, offsets: Offsets | None, *, identity: str, needs: Needs) -> SourceReader:
-        recorded = {name: FileOffset.from_json(value) for name, value in (offsets or {}).items() if name != OWN}
-        counted = (offsets or {}).get(OWN, {}).get("parts", 0)
-        last_part = max([counted, *(offset.part for offset in recorded.values())])
         opening = Opening(
             self._format,
             self._chunk_bytes,
@@ -105,20 +102,27 @@ class FileSource(Source):
             waits=self.streaming,
             clock=self._clock,
         )
-        walk = Walk(opening, recorded, last_part, stays=self.streaming, skips=self._skips)
         parser = FileParser(
             self._format, identity=identity, needs=needs, skips=self._skips, metadata=self._with_metadata
         )
         # Before the first look, so that no change after it goes unnoticed.
         rounds = self._rounds(self._path, self._clock) if self.streaming else None
         try:
-            await asyncio.to_thread(lambda: walk.begin(self._first_look(offsets or {})))
+            walk = await asyncio.to_thread(self._begun, opening, offsets or {})
         except BaseException:
             if rounds is not None:
                 await rounds.aclose()
             raise
         letters = DeadLetters(self._dead_letters) if self._dead_letters else None
         return FileReader(walk, parser, letters, look=self._look, rounds=rounds, clock=self._clock)
+
+    def _begun(self, opening: Opening, offsets: Offsets) -> Walk:
+        recorded = {name: FileOffset.from_json(value) for name, value in offsets.items() if name != OWN}
+        counted = offsets.get(OWN, {}).get("parts", 0)
+        last_part = max([counted, *(offset.part for offset in recorded.values())])
+        walk = Walk(opening, recorded, last_part, stays=self.streaming, skips=self._skips)
+        walk.begin(self._first_look(offsets))
+        return walk
 
     def _refuse_letters(self) -> None:
         if self._dead_letters is None:

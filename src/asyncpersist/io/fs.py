@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from asyncpersist.errors import Unsupported
 from asyncpersist.io import definitions
 from asyncpersist.io.definitions import ReadOptions
-from asyncpersist.io.file_sink import FileSink, OnRestart
+from asyncpersist.io.file_sink import FileSink
 from asyncpersist.io.formats.binary import BinaryByFile
 from asyncpersist.io.formats.csv import Csv
 from asyncpersist.io.formats.csv_records import CsvParserSettings
@@ -16,6 +16,7 @@ from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.jsonlines import JsonLines
 from asyncpersist.io.formats.parquet import Parquet
 from asyncpersist.io.formats.plaintext import PlainText, PlainTextByFile
+from asyncpersist.io.render import OnRestart
 
 if TYPE_CHECKING:
     from asyncpersist.table.schema import Schema

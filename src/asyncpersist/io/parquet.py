@@ -38,7 +38,8 @@ def write(
     """Writes the changes of a table to Parquet files in the directory `path`, with `time` and `diff` at the end.
 
     The directory is made if it is missing, and must hold nothing else. Its files are `part-000000001.parquet` and so
-    on: a snapshot ends one if anything changed, and so does every million rows. `pl.read_parquet(path)` reads them all.
+    on: a snapshot ends one if anything changed, and so does every million rows; without persistence rows wait a second
+    for others. `pl.read_parquet(path)` reads them all. No source of the same run may read this directory.
     How it goes on after a restart is as in `fs.write`. Raises `TypeError` and `ValueError` for wrong arguments,
     `SchemaError` if the table has columns `time` or `diff`.
     """

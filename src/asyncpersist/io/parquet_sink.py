@@ -1,6 +1,7 @@
 """A table's change stream in a directory of Parquet files, exactly once.
 
-Every barrier ends a file if anything changed, and so does every so many rows between barriers. A position is
+Every barrier ends a file if anything changed, and so does every so many rows between barriers; in a run without a state
+root, which has no barriers but the last, so does a second after the first row of a file. A position is
 `{"files": count, "sizes": digest over the sizes of all, "tail": digest of the last 4 KiB of the last}`. How the
 directory is taken over and kept is the business of `part_files`.
 
@@ -16,7 +17,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
@@ -24,9 +24,9 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.disk import Disk
 from asyncpersist.dtypes import DType
-from asyncpersist.errors import OutputError, SchemaError
-from asyncpersist.io.part_files import NOTHING, PartFiles, Parts, examine
-from asyncpersist.io.render import DIFF, TIME, change_rows, pointer_text
+from asyncpersist.errors import OutputError
+from asyncpersist.io.part_files import NOTHING, PartFiles, Parts, examine, part_name
+from asyncpersist.io.render import OnRestart, change_rows, check_output, pointer_text
 from asyncpersist.io.sink import Position, Sink, SinkWriter
 
 __all__ = ["ParquetSink", "ParquetWriter"]
@@ -35,6 +35,11 @@ _MOST_ROWS = 1 << 20
 _MOST_BYTES = 64 << 20
 """A file has about so many rows, and so many bytes in memory, at most."""
 _GROUP_ROWS = 1 << 17
+_SMALL_ROWS = 4096
+_MOST_SMALL = 256
+"""So many small frames in a row become one: each takes a kilobyte besides."""
+_SHOWN_AFTER = 1.0
+"""Seconds after which rows become a file where no barrier makes one of them."""
 _ATTEMPTS = 3
 
 
@@ -50,17 +55,10 @@ class ParquetSink(Sink):
         path: str | os.PathLike[str],
         columns: Mapping[str, DType],
         *,
-        on_restart: Literal["continue", "overwrite"] = "continue",
+        on_restart: OnRestart = "continue",
         file_rows: int = _MOST_ROWS,
     ) -> None:
-        for name in (TIME, DIFF):
-            if name in columns:
-                raise SchemaError(
-                    f"{os.fspath(path)}: the table has a column {name!r}, and so has every output file, which says "
-                    "there when and how a row changed. Rename the table's before it is written."
-                )
-        if on_restart not in ("continue", "overwrite"):
-            raise ValueError(f"on_restart={on_restart!r}: it is 'continue' or 'overwrite'")
+        check_output(os.fspath(path), columns, on_restart)
         self._path = Path(os.path.realpath(path))
         self._columns = dict(columns)
         self._overwrites = on_restart == "overwrite"
@@ -71,11 +69,16 @@ class ParquetSink(Sink):
         """The absolute path of the directory, links resolved."""
         return str(self._path)
 
+    @property
+    def written_file(self) -> str:
+        return str(self._path / part_name(1))
+
     def initial(self) -> Position:
         return _position(NOTHING)
 
     async def check(self, position: Position | None, *, persistent: bool, clean: bool = False) -> None:
-        await asyncio.to_thread(examine, self._path, _parts(position), anew=self._overwrites or not persistent)
+        anew = self._overwrites or not persistent
+        await asyncio.to_thread(examine, self._path, _parts(position), anew=anew, clean=clean)
 
     async def open(
         self, position: Position | None, *, persistent: bool, exclusive: bool, disk: Disk, clock: Clock
@@ -88,19 +91,29 @@ class ParquetSink(Sink):
         files = await asyncio.to_thread(
             PartFiles.open, self._path, _parts(position), anew=anew, exclusive=exclusive, disk=disk, clock=clock
         )
-        writer = ParquetWriter(files, self._columns, self._file_rows)
+        writer = ParquetWriter(files, self._columns, self._file_rows, clock, shows=not persistent)
         writer.moved = anew and position is not None and position["files"] > 0
         return writer
 
 
 class ParquetWriter(SinkWriter):
-    """See `SinkWriter`. An `OSError` out of it loses nothing: a later `flush` writes what is missing."""
+    """See `SinkWriter`. An `OSError` out of it loses nothing: a later `flush` writes what is missing.
 
-    def __init__(self, files: PartFiles, columns: Mapping[str, DType], file_rows: int) -> None:
+    With `shows`, rows wait only so long for others to be in one file with them.
+    """
+
+    def __init__(
+        self, files: PartFiles, columns: Mapping[str, DType], file_rows: int, clock: Clock, *, shows: bool
+    ) -> None:
         self._files = files
         self._columns = columns
         self._file_rows = file_rows
+        self._clock = clock
+        self._shows = shows
+        self._showing: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
         self._pending: list[pl.DataFrame] = []
+        self._small = 0
         self._rows = 0
         self._bytes = 0
         self._closed = False
@@ -115,14 +128,34 @@ class ParquetWriter(SinkWriter):
         """See `SinkWriter.write`. The epoch is taken even if an `OSError` is raised: it must not be given again."""
         if await asyncio.to_thread(self._take, epoch, delta):
             await self._settled(self._write_full)
+        if (failure := self._failure) is not None:
+            self._failure = None
+            raise failure
+        if self._shows and self._showing is None and self._rows:
+            self._showing = asyncio.create_task(self._show(), name=f"show {self._files.path}")
 
     async def flush(self) -> Position:
         """See `SinkWriter.flush`. Raises `OutputError` if somebody else changed the directory, and `OSError`."""
+        self._failure = None
         await self._settled(self._write_all)
         return _position(self._files.parts)
 
     async def aclose(self) -> None:
+        if self._showing is not None:
+            self._showing.cancel()
+            await asyncio.wait({self._showing})
         await asyncio.to_thread(self._close)
+
+    async def _show(self) -> None:
+        """Makes files of what is there after so long. Where it fails, the next `write` says so; `flush` tries again."""
+        try:
+            while self._rows:
+                await self._clock.sleep(_SHOWN_AFTER)
+                await self._settled(self._write_all)
+        except Exception as exc:
+            self._failure = exc
+        finally:
+            self._showing = None
 
     async def _own(self) -> None:
         if self.guard is not None:
@@ -149,6 +182,10 @@ class ParquetWriter(SinkWriter):
         rows = rows.with_columns(pl.col(pointers).map_batches(pointer_text, return_dtype=pl.String))
         with self._lock:
             self._pending.append(rows)
+            self._small = self._small + 1 if rows.height < _SMALL_ROWS else 0
+            if self._small == _MOST_SMALL:
+                self._pending[-_MOST_SMALL:] = [pl.concat(self._pending[-_MOST_SMALL:], rechunk=True)]
+                self._small = 0
             self._rows += rows.height
             self._bytes += int(rows.estimated_size())
             return self._is_full()
@@ -187,7 +224,7 @@ class ParquetWriter(SinkWriter):
         rows.head(count).write_parquet(out, row_group_size=_GROUP_ROWS)
         self._files.add(out.getbuffer())
         left = rows.height - count
-        self._pending = [rows.tail(left)] if left else []
+        self._pending, self._small = [rows.tail(left)] if left else [], 0
         self._bytes = self._bytes * left // rows.height
         self._rows = left
 

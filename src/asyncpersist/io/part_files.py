@@ -24,7 +24,7 @@ from asyncpersist.clock import Clock
 from asyncpersist.disk import Disk
 from asyncpersist.errors import OutputChanged, OutputError, OutputNotEmpty
 
-__all__ = ["NOTHING", "PartFiles", "Parts", "examine"]
+__all__ = ["NOTHING", "PartFiles", "Parts", "examine", "part_name"]
 
 _NAME = re.compile(r"part-([0-9]{9,})\.parquet")
 _TAIL = 4096
@@ -49,11 +49,12 @@ NOTHING = Parts(0, "", "")
 """Before the first file."""
 
 
-def examine(path: Path, parts: Parts | None, *, anew: bool) -> None:
+def examine(path: Path, parts: Parts | None, *, anew: bool, clean: bool = False) -> None:
     """Raises `OutputError` if a run cannot write to the directory `path`; changes nothing.
 
     `anew`: the numbered files there will be replaced. Otherwise it must go on after `parts`, or be absent or empty if
     None; hidden names do not count. Who never wrote there (`parts` is None) is refused while another run writes there.
+    `clean`: no file was written there after `parts` that may be removed.
     """
     if not path.exists():
         if not path.parent.is_dir():
@@ -74,7 +75,7 @@ def examine(path: Path, parts: Parts | None, *, anew: bool) -> None:
     if parts is None or anew:
         _refuse_foreign(path, own=not anew)
     else:
-        _verify(path, parts)
+        _verify(path, parts, clean=clean)
 
 
 class PartFiles:
@@ -151,7 +152,7 @@ class PartFiles:
     def add(self, data: bytes | memoryview) -> None:
         """Adds a file of this content. If it raises, none was added."""
         assert self._workshop is not None
-        path = self._path / f"part-{self._parts.files + 1:09}.parquet"
+        path = self._path / part_name(self._parts.files + 1)
         temporary = self._workshop / path.name
         self._disk.unlink(temporary)
         fd = self._disk.create(temporary)
@@ -182,7 +183,7 @@ class PartFiles:
         if not self._unsynced:
             return
         self._disk.fsync_directory(self._path)
-        newest = self._path / f"part-{self._parts.files:09}.parquet"
+        newest = self._path / part_name(self._parts.files)
         if self._newest and not (newest.is_file() and newest.stat().st_size == self._newest):
             raise OutputChanged(f"{newest}: it was changed or removed after it had been written. {_REMEDY}")
         self._unsynced = False
@@ -206,6 +207,11 @@ class PartFiles:
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(directory):
                 self._disk.unlink(directory / name)
+
+
+def part_name(number: int) -> str:
+    """The name of a file, the first of which has the number 1."""
+    return f"part-{number:09}.parquet"
 
 
 def _workshops(path: Path) -> list[Path]:
@@ -263,7 +269,7 @@ def _contested(path: Path) -> OutputError:
     )
 
 
-def _verify(path: Path, parts: Parts) -> None:
+def _verify(path: Path, parts: Parts, *, clean: bool) -> None:
     sizes = {}
     with os.scandir(path) as entries:
         for entry in entries:
@@ -273,17 +279,22 @@ def _verify(path: Path, parts: Parts) -> None:
     for number in range(1, parts.files + 1):
         if number not in sizes:
             raise OutputChanged(
-                f"{path}: there is no part-{number:09}.parquet, but {parts.files} files were committed. {_REMEDY}"
+                f"{path}: there is no {part_name(number)}, but {parts.files} files were committed. {_REMEDY}"
             )
         found = found.after(sizes[number], "")
     if found.sizes != parts.sizes:
         raise OutputChanged(f"{path}: its files have other sizes than those that were committed. {_REMEDY}")
     if parts.files:
-        last = path / f"part-{parts.files:09}.parquet"
+        last = path / part_name(parts.files)
         with open(last, "rb") as file:
             file.seek(max(0, sizes[parts.files] - _TAIL))
             if hashlib.sha256(file.read()).hexdigest() != parts.tail:
                 raise OutputChanged(f"{last}: it is not what was committed: it was edited. {_REMEDY}")
+    if clean and sizes and (newest := max(sizes)) > parts.files:
+        raise OutputChanged(
+            f"{path}: there is a {part_name(newest)}, but {parts.files} files were committed when the last run ended: "
+            f"somebody else put it there. {_REMEDY}"
+        )
 
 
 def _is_same(path: Path, other: Path | int) -> bool:

@@ -37,8 +37,9 @@ def read(
     bytes in any case.
 
     With persistence, a subject needs `offset` and `seek`; or `resume` says what a restart means for it: "restart" that
-    its rows come again from the beginning (a primary key makes that harmless), "live" that those which came meanwhile
-    are missed. With either, its offsets are not asked for.
+    its rows come again from the beginning, "live" that those which came meanwhile are missed. With either, its offsets
+    are not asked for. What was given before a restart is kept in any case: rows that come again replace themselves
+    under a primary key, and without one each of them counts once more after every restart.
 
     Raises `TypeError` and `ValueError` for wrong arguments.
     """

@@ -19,25 +19,49 @@ epoch retractions come first. How values are written:
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 
 from asyncpersist.columnar.delta import Delta
+from asyncpersist.columnar.memory_file import memory_file
 from asyncpersist.dtypes import DType
+from asyncpersist.errors import SchemaError
 
-__all__ = ["DIFF", "TIME", "FileFormat", "change_rows", "header", "pointer_text", "render"]
+__all__ = [
+    "DIFF",
+    "TIME",
+    "FileFormat",
+    "OnRestart",
+    "change_rows",
+    "check_output",
+    "header",
+    "pointer_text",
+    "render",
+]
 
 FileFormat = Literal["csv", "jsonlines"]
+OnRestart = Literal["continue", "overwrite"]
 
 TIME = "time"
 DIFF = "diff"
 
 _NESTED = frozenset({"list", "tuple", "array", "json"})
+
+
+def check_output(path: str, columns: Mapping[str, DType], on_restart: str) -> None:
+    """Raises `SchemaError` for a table with columns `TIME` or `DIFF`, `ValueError` for no `OnRestart`."""
+    for name in (TIME, DIFF):
+        if name in columns:
+            raise SchemaError(
+                f"{path}: the table has a column {name!r}, and so has every output file, which says there when and how "
+                "a row changed. Rename the table's before it is written."
+            )
+    if on_restart not in get_args(OnRestart):
+        raise ValueError(f"on_restart={on_restart!r}: it is 'continue' or 'overwrite'")
 
 
 def header(format: FileFormat, columns: Mapping[str, DType]) -> bytes:
@@ -50,16 +74,17 @@ def header(format: FileFormat, columns: Mapping[str, DType]) -> bytes:
 def render(format: FileFormat, columns: Mapping[str, DType], epoch: int, delta: Delta) -> bytes:
     """The lines of one epoch's change, which must be consolidated; each ends in a newline."""
     rows = change_rows(columns, epoch, delta)
-    out = io.BytesIO()
-    if format == "csv":
-        fields = [_csv_field(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
-        rows.select(*fields, TIME, DIFF).write_csv(out, include_header=False)
-    elif all(_is_plain(dtype) for dtype in columns.values()):
-        fields = [_plain(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
-        rows.select(*fields, TIME, DIFF).write_ndjson(out)
-    else:
-        rows.select(_json_line(columns)).write_csv(out, include_header=False, quote_style="never")
-    return out.getvalue()
+    with memory_file() as out:
+        if format == "csv":
+            fields = [_csv_field(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
+            rows.select(*fields, TIME, DIFF).write_csv(out, include_header=False)
+        elif all(_is_plain(dtype) for dtype in columns.values()):
+            fields = [_plain(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
+            rows.select(*fields, TIME, DIFF).write_ndjson(out)
+        else:
+            rows.select(_json_line(columns)).write_csv(out, include_header=False, quote_style="never")
+        out.seek(0)
+        return out.read()
 
 
 def change_rows(columns: Mapping[str, DType], epoch: int, delta: Delta) -> pl.DataFrame:

@@ -79,6 +79,11 @@ class Sink(ABC):
     def identity(self) -> str:
         """What it writes to, resolved: two sinks of one run with the same identity are refused."""
 
+    @property
+    def written_file(self) -> str:
+        """The absolute path of a file that it writes, the first if there are several: no source may read it."""
+        return self.identity
+
     @abstractmethod
     async def check(self, position: Position | None, *, persistent: bool, clean: bool = False) -> None:
         """Raises `OutputError` if the sink cannot go on at `position` (None: its first claim). Changes nothing.

@@ -82,13 +82,16 @@ class Source(ABC):
     streaming: bool = False
     """Whether it may stay silent for long, so that others do not wait for its first batch."""
 
+    by_parts: bool = False
+    """Whether what it takes back it takes back by parts."""
+
+    remover: str | None = None
+    """Who says which single rows are taken back, and might name one that is not there; None where that cannot be."""
+
     @property
     def dead_letters(self) -> str | None:
         """The path of a file that it writes to besides, if any."""
         return None
-
-    by_parts: bool = False
-    """Whether what it takes back it takes back by parts."""
 
     def retracts(self, *, persistent: bool) -> bool:
         """Whether rows can be taken back, in a run with or without a state root.
@@ -96,6 +99,10 @@ class Source(ABC):
         May not differ between runs with the same root: operators keep less where nothing is ever taken back.
         """
         return False
+
+    def retracts_parts(self, *, persistent: bool) -> bool:
+        """Whether parts can be taken back, so that a log of their rows is needed. As `retracts`."""
+        return self.by_parts and self.retracts(persistent=persistent)
 
     @abstractmethod
     async def check(self, offsets: Offsets | None, *, persistent: bool) -> None:

@@ -6,7 +6,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, Never, NoReturn
 
 from asyncpersist.errors import Unsupported
 from asyncpersist.io.subject_feed import TAKEN, Feed
@@ -93,7 +93,7 @@ class ConnectorSubject(ABC):
         """
         raise NotImplementedError
 
-    def next(self, /, **row: Any) -> Awaitable[None]:
+    def next(self, /, *rows: Never, **row: Any) -> Awaitable[None]:
         """Gives a row. It is taken by this call; awaiting what it returns is for back-pressure alone.
 
         In a thread the call itself waits while the run is too far behind. Columns with a default and optional ones may
@@ -101,6 +101,8 @@ class ConnectorSubject(ABC):
 
         Raises `RunStopped` after `close` or when the run stops, and `RuntimeError` while there is no run.
         """
+        if rows:
+            raise _positional("next", rows)
         feed = self._feed
         if feed.asks:
             row[OFFSET] = feed.frozen(self.offset())
@@ -119,11 +121,19 @@ class ConnectorSubject(ABC):
         feed = self._feed
         return feed.give(rows, feed.frozen(self.offset()) if feed.asks else None)
 
-    def remove(self, /, **row: Any) -> Awaitable[None]:
+    def remove(self, /, *rows: Never, **row: Any) -> Awaitable[None]:
         """Takes back a row that was given; with a primary key, the row under it: only the key's columns are needed.
+
+        With a primary key, removing what is not there means nothing. Without one, `row` has the values of a row that
+        was given and not removed since. Any other is a mistake: the run ends with `InputError` where something in the
+        graph keeps rows and finds it out, which may be later; a `groupby` that only counts or sums notices when a
+        group has less than no rows, and what only filters and computes row by row passes it on, as a change with
+        `diff` -1.
 
         Raises as `next` does, and `Unsupported` where rows cannot be taken back.
         """
+        if rows:
+            raise _positional("remove", rows)
         feed = self._feed
         if not self.deletions_enabled:
             raise Unsupported(f"{type(self).__qualname__}.deletions_enabled is False, so that no row can be removed")
@@ -135,9 +145,9 @@ class ConnectorSubject(ABC):
             return feed.pressed()
         return TAKEN
 
-    def delete(self, /, **row: Any) -> Awaitable[None]:
+    def delete(self, /, *rows: Never, **row: Any) -> Awaitable[None]:
         """The same as `remove`, under Pathway's name."""
-        return self.remove(**row)
+        return self.remove(*rows, **row)
 
     def next_json(self, message: dict[str, Any] | str | bytes) -> Awaitable[None]:
         """Gives a row as a JSON object, decoded or not; its values are taken as they are."""
@@ -175,3 +185,10 @@ class ConnectorSubject(ABC):
     @classmethod
     def _is_async(cls) -> bool:
         return inspect.iscoroutinefunction(cls.run)
+
+
+def _positional(method: str, rows: tuple[Any, ...]) -> TypeError:
+    if len(rows) == 1 and isinstance(rows[0], dict):
+        several = ", and next_batch([row, ...]) takes many" if method == "next" else ""
+        return TypeError(f"{method}() takes columns by name: for a dict write {method}(**row){several}")
+    return TypeError(f"{method}() takes columns by name: {method}(column=value, ...)")

@@ -8,6 +8,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import anyio.to_thread
@@ -18,6 +19,7 @@ import polars as pl
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.columnar.hashing import row_ids
 from asyncpersist.errors import GraphError, InputError, RunStopped
+from asyncpersist.io.raised_in import noting
 from asyncpersist.io.source import Batch, Needs, Offsets, Source, SourceReader
 from asyncpersist.io.subject import ConnectorSubject
 from asyncpersist.io.subject_feed import Feed
@@ -64,16 +66,23 @@ class SubjectSource(Source):
         self._resumes = subject._resumes() and resume is None
         self._may_start_anew = resume is not None
         self._max_rows = max_rows
+        self.remover = shape.where if subject.deletions_enabled and not keyed else None
 
     def retracts(self, *, persistent: bool) -> bool:
         return self._subject.deletions_enabled
 
     async def check(self, offsets: Offsets | None, *, persistent: bool) -> None:
         if persistent and not (self._resumes or self._may_start_anew):
+            again = (
+                "which the primary key makes harmless"
+                if self._keyed
+                else "and count once more after every restart: the schema has no primary key under which they would "
+                "replace those that were kept"
+            )
             raise InputError(
                 f"{self._shape.where}: it has no offset() and seek(), so a restart cannot go on where it was. Give it "
-                'both; or say to io.python.read resume="restart", if its rows come again from the beginning, or '
-                'resume="live", if what came meanwhile may be missed.'
+                'both; or say to io.python.read resume="live", if what came meanwhile may be missed, or '
+                f'resume="restart", if its rows come again from the beginning, {again}.'
             )
 
     async def open(self, offsets: Offsets | None, *, identity: str, needs: Needs) -> SourceReader:
@@ -189,10 +198,13 @@ class _Running:
         try:
             try:
                 if self._offset is not None:
-                    await _settled(subject.seek(self._offset))
-                await subject.run()
+                    with self._noting("seek"):
+                        await _settled(subject.seek(self._offset))
+                with self._noting("run"):
+                    await subject.run()
             finally:
-                await _settled(subject.on_stop())
+                with self._noting("on_stop"):
+                    await _settled(subject.on_stop())
         except asyncio.CancelledError:
             if not self._stopping:
                 feed.fail(InputError(f"{self._where}: its run() was cancelled"))
@@ -206,11 +218,14 @@ class _Running:
         try:
             try:
                 if self._offset is not None:
-                    subject.seek(self._offset)
-                subject.run()
+                    with self._noting("seek"):
+                        subject.seek(self._offset)
+                with self._noting("run"):
+                    subject.run()
             finally:
                 if self._told.acquire(blocking=False):
-                    subject.on_stop()
+                    with self._noting("on_stop"):
+                        subject.on_stop()
         except BaseException as exc:
             self._failed(exc)
         else:
@@ -218,6 +233,9 @@ class _Running:
         finally:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._over.set)
+
+    def _noting(self, method: str) -> AbstractContextManager[None]:
+        return noting(f"{self._where}: raised in its {method}()")
 
     def _failed(self, exc: BaseException) -> None:
         if self._stopping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from asyncpersist.errors import Unsupported
 from asyncpersist.graph.context import current_graph
 from asyncpersist.graph.node import SinkNode
 from asyncpersist.io.python_values import values_of
+from asyncpersist.io.raised_in import noting
 from asyncpersist.io.sink import Position, Sink, SinkWriter
 
 if TYPE_CHECKING:
@@ -79,7 +81,8 @@ class SubscribeSink(Sink):
     async def open(
         self, position: Position | None, *, persistent: bool, exclusive: bool, disk: Disk, clock: Clock
     ) -> SinkWriter:
-        return _Calling(self._columns, clock, self._on_change, self._on_end, self._on_time_end, self._on_recovery)
+        functions = (self._on_change, self._on_end, self._on_time_end, self._on_recovery)
+        return _Calling(self._columns, self._label, clock, *functions)
 
 
 class _Calling(SinkWriter):
@@ -88,6 +91,7 @@ class _Calling(SinkWriter):
     def __init__(
         self,
         columns: Mapping[str, DType],
+        label: str,
         clock: Clock,
         on_change: OnChange,
         on_end: Callable[[], Awaitable[None] | None] | None,
@@ -95,6 +99,7 @@ class _Calling(SinkWriter):
         on_recovery: OnTime | None,
     ) -> None:
         self._columns = columns
+        self._label = label
         self._clock = clock
         self._on_change = on_change
         self._on_end = on_end
@@ -103,12 +108,14 @@ class _Calling(SinkWriter):
 
     async def begin(self, epoch: int | None) -> None:
         if epoch is not None and self._on_recovery is not None:
-            await _settled(self._on_recovery(epoch))
+            with self._noting("on_recovery"):
+                await _settled(self._on_recovery(epoch))
 
     async def write(self, epoch: int, delta: Delta) -> None:
-        if delta.weights is None or not (negative := delta.weights < 0).any():
-            await self._deliver(epoch, delta, is_addition=True)
-        else:
+        with self._noting("on_change"):
+            if delta.weights is None or not (negative := delta.weights < 0).any():
+                await self._deliver(epoch, delta, is_addition=True)
+                return
             for part, is_addition in ((negative, False), (~negative, True)):
                 chosen = np.flatnonzero(part)
                 if chosen.size:
@@ -117,17 +124,22 @@ class _Calling(SinkWriter):
 
     async def end_epoch(self, epoch: int) -> None:
         if self._on_time_end is not None:
-            await _settled(self._on_time_end(epoch))
+            with self._noting("on_time_end"):
+                await _settled(self._on_time_end(epoch))
 
     async def flush(self) -> Position:
         return {}
 
     async def end(self) -> None:
         if self._on_end is not None:
-            await _settled(self._on_end())
+            with self._noting("on_end"):
+                await _settled(self._on_end())
 
     async def aclose(self) -> None:
         """There is nothing to free."""
+
+    def _noting(self, function: str) -> AbstractContextManager[None]:
+        return noting(f"{self._label}: raised in its {function}")
 
     async def _deliver(self, epoch: int, delta: Delta, *, is_addition: bool) -> None:
         """Calls `on_change` for each row as often as its (positive) weight says."""
@@ -172,8 +184,8 @@ def subscribe(
     last epoch that holds (0: none does), so that what was told of later ones can be dropped.
 
     `name` makes the subscription the same one over changes of the graph; the functions are no part of what it is.
-    Raises `TypeError` and `ValueError` for wrong arguments, `Unsupported` for `delivery="committed"`, which is not
-    built yet.
+    Raises `TypeError` and `ValueError` for wrong arguments, among them functions that cannot be called so, and
+    `Unsupported` for `delivery="committed"`, which is not built yet.
     """
     from asyncpersist.table.table import Table
 
@@ -189,6 +201,10 @@ def subscribe(
         raise Unsupported('io.subscribe: delivery="committed" is not built yet; "immediate" is')
     if delivery != "immediate":
         raise ValueError(f'io.subscribe: delivery must be "immediate" or "committed", got {delivery!r}')
+    _refuse_misfit("on_change", on_change, "key=, row=, time=, is_addition=", key=0, row={}, time=0, is_addition=True)
+    _refuse_misfit("on_end", on_end, "no arguments")
+    _refuse_misfit("on_time_end", on_time_end, "one argument, the time", 0)
+    _refuse_misfit("on_recovery", on_recovery, "one argument, the time", 0)
     graph = current_graph()
     label = f"subscription {name!r}" if name is not None else f"subscription {len(graph.sinks) + 1}"
     sink = SubscribeSink(table.columns, label, on_change, on_end, on_time_end, on_recovery)
@@ -197,6 +213,20 @@ def subscribe(
         "columns": {column: str(dtype) for column, dtype in table.columns.items()},
     }
     graph.add(SinkNode(kind="sink", definition=definition, inputs=(table.node,), name=name, sink=sink))
+
+
+def _refuse_misfit(what: str, function: Any, takes: str, *args: Any, **kwargs: Any) -> None:
+    """Raises `TypeError` if the function cannot be called so, as far as its signature tells."""
+    if function is None:
+        return
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        raise TypeError(f"io.subscribe: {what} is called with {takes}, which {function!r} cannot take: {exc}") from exc
 
 
 async def _settled(called: Awaitable[None] | None) -> None:

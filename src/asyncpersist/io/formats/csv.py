@@ -8,8 +8,9 @@ every row. Blank lines are skipped.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import polars as pl
@@ -26,6 +27,9 @@ from asyncpersist.io.formats.values import from_text, stored
 __all__ = ["Csv"]
 
 _TYPED = {"int": pl.Int64(), "float": pl.Float64()}
+
+_DELIMITERS = ",;\t|"
+"""Those that a file may well have in the place of the one it should have."""
 
 
 class Csv(Format):
@@ -45,6 +49,7 @@ class Csv(Format):
         self._settings = settings
         self._syntax = RecordSyntax(settings)
         self._encoding = Encoding(encoding, structure=settings.characters())
+        self._other_delimiters = [other for other in _DELIMITERS if other not in settings.characters() + settings.quote]
 
     def definition(self) -> dict[str, Any]:
         definition = {"format": "csv", "csv_settings": asdict(self._settings)}
@@ -88,17 +93,33 @@ class Csv(Format):
 
     def _header(self, line: bytes) -> tuple[str, ...]:
         self._refuse_returns(line)
-        try:
-            names = [self._encoding.decode(field or b"") for field in self._syntax.fields(line)]
-        except Broken as exc:
-            raise Broken(f"the header: {exc}") from exc
+        names = self._names(self._syntax, line)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise Broken(f"the header names {twice} more than once")
         missing = [name for name in self.columns if name not in names and name not in self._defaults]
         if missing:
-            raise Broken(f"the header lacks the columns {missing} of the schema; there are {names}")
+            hint = self._delimiter_hint(line, missing) if len(names) == 1 else ""
+            raise Broken(f"the header lacks the columns {missing} of the schema; there are {names}{hint}")
         return tuple(names)
+
+    def _names(self, syntax: RecordSyntax, line: bytes) -> list[str]:
+        try:
+            return [self._encoding.decode(field or b"") for field in syntax.fields(line)]
+        except Broken as exc:
+            raise Broken(f"the header: {exc}") from exc
+
+    def _delimiter_hint(self, header: bytes, missing: Sequence[str]) -> str:
+        for delimiter in self._other_delimiters:
+            with contextlib.suppress(Broken):
+                other = RecordSyntax(replace(self._settings, delimiter=delimiter))
+                if set(missing) <= set(self._names(other, header)):
+                    return f". They are there with csv_settings=CsvParserSettings(delimiter={delimiter!r})"
+        return ""
+
+    def _length_hint(self, text: bytes, length: int) -> str:
+        others = [other for other in self._other_delimiters if text.count(other.encode()) == length - 1]
+        return f"; with the delimiter {others[0]!r} it would be {length}" if others else ""
 
     def cut(self, data: bytes) -> int:
         return self._syntax.cut(data)
@@ -156,7 +177,8 @@ class Csv(Format):
     def record(self, text: bytes, layout: tuple[str, ...]) -> Sequence[Any]:
         fields = self._syntax.fields(text)
         if len(fields) != len(layout):
-            raise Broken(f"expected {len(layout)} fields as in the header, got {len(fields)}")
+            hint = self._length_hint(text, len(layout)) if len(fields) == 1 else ""
+            raise Broken(f"expected {len(layout)} fields as in the header, got {len(fields)}{hint}")
         texts = [None if field is None else self._encoding.decode(field) for field in fields]
         by_name = dict(zip(layout, texts, strict=True))
         return [

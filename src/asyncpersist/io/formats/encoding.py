@@ -58,7 +58,9 @@ class Encoding:
         try:
             return data.decode(self.name)
         except ValueError as exc:
-            raise Broken(f"not valid {'UTF-8' if self.is_utf_8 else self.name}: {exc}") from exc
+            if not self.is_utf_8:
+                raise Broken(f"not valid {self.name}: {exc}") from exc
+            raise Broken(f'not valid UTF-8: {exc}; name another encoding, e.g. encoding="cp1252"') from exc
 
     def to_utf_8(self, data: bytes) -> bytes:
         """Whole lines as UTF-8; what is UTF-8 or all ASCII is given back unchecked. Raises `Broken`."""

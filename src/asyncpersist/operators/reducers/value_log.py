@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from asyncpersist.columnar.arrangement import Arrangement
+from asyncpersist.columnar.arrangement import Arrangement, NotThere
 from asyncpersist.columnar.consolidate import promises_fewer
 from asyncpersist.columnar.delta import ID, WEIGHT
 from asyncpersist.columnar.members import Members
@@ -15,6 +15,7 @@ from asyncpersist.columnar.rows import RowStore, own_copy
 from asyncpersist.columnar.state import Increment
 from asyncpersist.operators.reducers.accumulator import Slots
 from asyncpersist.operators.reducers.batch import Batch
+from asyncpersist.operators.reducers.group_slots import renumbered, slots_of
 from asyncpersist.operators.reducers.value_set import GROUP, VALUE
 
 __all__ = ["ValueLog"]
@@ -140,9 +141,8 @@ class ValueLog:
         """Takes over what was loaded, once the groups are."""
         loaded, self._loaded = self._loaded, []
         for frame in loaded:
-            missing = [key for key in self._keys if key not in self._saved_keys]
-            keys = frame.with_columns(pl.lit(0, dtype=pl.UInt8).alias(key) for key in missing)
-            entries = frame.select(pl.Series(GROUP, self._groups.find(keys)), *self._lists)
+            slots = slots_of(self._groups, frame, keys=self._keys, saved=self._saved_keys)
+            entries = frame.select(pl.Series(GROUP, slots), *self._lists)
             # Of a group that is no more, all values were taken back.
             self._replace(entries.filter(pl.col(GROUP) >= 0))
             self._complete, self._given = False, True
@@ -153,11 +153,10 @@ class ValueLog:
 
         What is missing is dead, and was when the last increment was taken, so all its entries since cancel out.
         """
-        renumbered = np.full(size, -1, np.int64)
-        renumbered[kept] = np.arange(len(kept))
+        moves = renumbered(kept, size)
 
         def moved(frame: pl.DataFrame) -> pl.DataFrame:
-            slots = pl.Series(GROUP, renumbered[frame[GROUP].to_numpy()])
+            slots = pl.Series(GROUP, moves[frame[GROUP].to_numpy()])
             return frame.with_columns(slots).filter(pl.col(GROUP) >= 0)
 
         self._fresh = [moved(frame) for frame in self._fresh]
@@ -226,10 +225,7 @@ class ValueLog:
         rows = self._flat(entries).group_by(self._by).agg(pl.col(WEIGHT).sum())
         lacking = rows.filter(pl.col(WEIGHT) < 0)
         if lacking.height:
-            raise RuntimeError(
-                f"internal error: rows were retracted that were not there: weight {lacking[WEIGHT][0]} of "
-                f"{self._column!r} = {lacking[VALUE][0]!r}. Please report it."
-            )
+            raise NotThere(lacking[WEIGHT][0], {self._column: lacking[VALUE][0]})
         return rows.filter(pl.col(WEIGHT) != 0)
 
     def _as_lists(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from asyncpersist.columnar.arrangement import Arrangement
+from asyncpersist.columnar.arrangement import Arrangement, NotThere
 from asyncpersist.columnar.delta import WEIGHT
 from asyncpersist.columnar.members import Members
 from asyncpersist.columnar.state import Increment
 from asyncpersist.operators.reducers.accumulator import Slots
 from asyncpersist.operators.reducers.batch import Batch
+from asyncpersist.operators.reducers.group_slots import renumbered, slots_of
 
 __all__ = ["GROUP", "VALUE", "ValueChange", "ValueSet"]
 
@@ -78,7 +79,11 @@ class ValueSet:
         hashes = self._values.hashes(rows)
         order = np.argsort(hashes)
         rows, weights = rows[order], net[WEIGHT].to_numpy()[order]
-        before, after = self._values.add(self._values.claim(rows, hashes[order]), weights)
+        slots = self._values.claim(rows, hashes[order])
+        try:
+            before, after = self._values.add(slots, weights)
+        except NotThere as exc:
+            raise NotThere(exc.weight, {self._column: exc.key[VALUE]}) from exc
         self.change = ValueChange(rows, (before == 0) & (after > 0), (before > 0) & (after == 0))
 
     def of_groups(self, slots: Slots) -> pl.DataFrame:
@@ -109,9 +114,8 @@ class ValueSet:
         """Takes over what was loaded, once the groups are."""
         loaded, self._loaded = self._loaded, []
         for frame in loaded:
-            missing = [key for key in self._keys if key not in self._saved_keys]
-            keys = frame.with_columns(pl.lit(0, dtype=pl.UInt8).alias(key) for key in missing)
-            rows = frame.select(pl.Series(GROUP, self._groups.find(keys)), VALUE)
+            slots = slots_of(self._groups, frame, keys=self._keys, saved=self._saved_keys)
+            rows = frame.select(pl.Series(GROUP, slots), VALUE)
             self._values.load(rows, frame[WEIGHT].to_numpy())
 
     def collect(self) -> None:
@@ -126,11 +130,10 @@ class ValueSet:
         No group is missing whose values are needed: one that has died since the last increment, which had its values,
         is itself still due a tombstone, as all states of an operator are captured together.
         """
-        renumbered = np.full(size, -1, np.int64)
-        renumbered[kept] = np.arange(len(kept))
+        moves = renumbered(kept, size)
         self._values.compact(self._values.removable())
         rows = self._values.rows.gather(np.arange(len(self._values), dtype=np.int64))
-        owners = renumbered[rows[GROUP].to_numpy()]
+        owners = moves[rows[GROUP].to_numpy()]
         assert not len(owners) or owners.min() >= 0
         self._values.rekey(rows.with_columns(pl.Series(GROUP, owners)))
         self._members = None

@@ -24,7 +24,13 @@ QUICK_SCALE = 0.05
 WIDTH = 130
 """Columns of the tables where there is no terminal to ask."""
 
-FIGURES = {"rows_per_second": "rows/s", "latency_p50_ms": "p50 ms", "latency_p99_ms": "p99 ms"}
+FIGURES = {
+    "rows_per_second": "rows/s",
+    "latency_p50_ms": "p50 ms",
+    "latency_p99_ms": "p99 ms",
+    "mebibytes_per_second": "MiB/s",
+    "cpu_seconds": "CPU s",
+}
 """What only some measures have, and how it is headed."""
 
 What = StrEnum("What", list(MEASURES))

@@ -13,8 +13,18 @@ import psutil
 
 __all__ = ["describe"]
 
-OURS = ("asyncpersist", "polars", "polars-hash", "numpy", "anyio", "msgspec")
-PEERS = ("pathway", "bytewax")
+OURS = (
+    "asyncpersist",
+    "polars",
+    "polars-hash",
+    "numpy",
+    "anyio",
+    "msgspec",
+    "aiobotocore",
+    "azure-storage-blob",
+    "moto",
+)
+PEERS = ("pathway", "bytewax", "obstore")
 
 
 def processor() -> str:

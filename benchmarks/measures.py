@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.contestants import BYTEWAX, CONTESTANTS, Contestant, run_program, sample
 from benchmarks.figures import OURS, OURS_ON, Line, Samples, median, throughput_lines
 from benchmarks.live import events, latency
+from benchmarks.stores import objects, slow_store
 from benchmarks.workloads import WORKLOADS, Workload
 
 __all__ = ["MEASURES", "Plan"]
@@ -121,4 +122,6 @@ MEASURES: dict[str, Callable[[Plan], tuple[Samples, list[Line]]]] = {
     "snapshots": snapshots,
     "events": events,
     "latency": latency,
+    "objects": objects,
+    "slow_store": slow_store,
 }

@@ -1,10 +1,13 @@
-"""asyncpersist on a workload. Task: kind, input, output, state or null, interval_ms, lag (bool)."""
+"""asyncpersist on a workload. Task: kind, input, output, state or null, interval_ms, lag (bool); `s3`: the settings of
+a bucket that takes the place of the directory `state`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable
+from typing import Any
 
 from measured import percentiles, report, task, timed
 
@@ -44,6 +47,12 @@ def build(kind: str, inputs: str, output: str) -> ap.Graph:
     return graph
 
 
+def backend(job: dict[str, Any]) -> ap.persistence.Backend:
+    if "s3" in job:
+        return ap.persistence.Backend.s3("root", ap.io.s3.AwsS3Settings(**job["s3"]))
+    return ap.persistence.Backend.filesystem(job["state"])
+
+
 async def tick(lags: list[float]) -> None:
     while True:
         start = time.perf_counter()
@@ -65,9 +74,7 @@ async def main() -> None:
         figures["idle_lag_ms"] = await ticked(asyncio.sleep(IDLE_SECONDS))
     with timed(figures):
         graph = build(job["kind"], job["input"], job["output"])
-        config = job["state"] and ap.persistence.Config(
-            ap.persistence.Backend.filesystem(job["state"]), snapshot_interval_ms=job["interval_ms"]
-        )
+        config = job["state"] and ap.persistence.Config(backend(job), snapshot_interval_ms=job["interval_ms"])
         if job["lag"]:
             figures["lag_ms"] = await ticked(ap.run(graph, persistence_config=config))
         else:

@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 class Jobs:
     """The job server: one real process for each `run`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._outcome = folder / "outcome"
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.main_job.job"],
@@ -23,7 +23,7 @@ class Jobs:
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
         )
 
     def run(self, **order: Any) -> str:

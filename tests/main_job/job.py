@@ -8,6 +8,7 @@ An order with `detached` is answered at once, and one with `wait` starts nothing
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import asyncpersist as ap
+from asyncpersist.cli.state_location import backend_of
 from asyncpersist.disk import Disk
 from asyncpersist.graph.node import SourceNode
 from asyncpersist.io.file_source import FileSource
@@ -52,11 +54,11 @@ def define(
     return graph
 
 
-def config(state: Path, *, interval: int = 0, **settings: Any) -> ap.persistence.Config:
-    return ap.persistence.Config(ap.persistence.Backend.filesystem(state), snapshot_interval_ms=interval, **settings)
+def config(state: Path | str, *, interval: int = 0, **settings: Any) -> ap.persistence.Config:
+    return ap.persistence.Config(backend_of(str(state)), snapshot_interval_ms=interval, **settings)
 
 
-async def count(folder: Path, output: Path, state: Path, *, disk: Disk | None = None, **settings: Any) -> None:
+async def count(folder: Path, output: Path, state: Path | str, *, disk: Disk | None = None, **settings: Any) -> None:
     takeover, chunk = settings.pop("takeover", False), settings.pop("chunk", None)
     runtime = ap.Runtime(
         define(folder, output, chunk=chunk), persistence_config=config(state, **settings), disk=disk, takeover=takeover
@@ -88,7 +90,7 @@ def _child(order: dict[str, Any]) -> None:
         count(
             Path(order["folder"]),
             Path(order["output"]),
-            Path(order["state"]),
+            order["state"],
             disk=_disk(order),
             chunk=order.get("chunk", 256),
             interval=order.get("interval", 0),
@@ -124,6 +126,8 @@ def _wait(pid: int) -> str:
 
 
 def _serve() -> None:
+    for module in os.environ.get("ASYNCPERSIST_TEST_IMPORTS", "").split():
+        importlib.import_module(module)
     for line in sys.stdin:
         order = json.loads(line)
         if "resume" in order:

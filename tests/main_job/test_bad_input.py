@@ -119,30 +119,37 @@ async def test_a_newer_format(place: Place) -> None:
     await refused(place, errors.NewerFormat, place.state, "99")
 
 
-def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
+def _truncate(path: Path, part: slice) -> None:
+    path.write_bytes(path.read_bytes()[: part.stop - 10])
 
 
-def _flip(path: Path) -> None:
+def _flip(path: Path, part: slice) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[(part.start + part.stop) // 2] ^= 1
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [_truncate, _flip, Path.unlink], ids=["truncated", "flipped", "missing"])
+def _unlink(path: Path, part: slice) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip, _unlink], ids=["truncated", "flipped", "missing"])
 @pytest.mark.parametrize("prefix", ["objects", "manifests"])
-async def test_a_damaged_object(place: Place, prefix: str, damage: Callable[[Path], None]) -> None:
+async def test_a_damaged_object(place: Place, prefix: str, damage: Callable[[Path, slice], None]) -> None:
     await place.count()
     place.write("b.jsonl", "z")
     await place.count()
     head = json.loads(place.objects("manifests")[-1].read_text())["content"]
-    loaded = [ref["key"] for name, refs in head["streams"].items() if not name.startswith("log/") for ref in refs]
-    targets = [place.state / key for key in loaded]
-    if prefix == "manifests":
-        targets = [path for path in place.objects("manifests")[-2:] if damage is not Path.unlink or path == -1]
-    for target in targets:
+    if prefix == "objects":
+        loaded = [ref for name, refs in head["streams"].items() if not name.startswith("log/") for ref in refs]
+        starts = [(place.state / ref["key"], ref.get("start", 0), ref["length"]) for ref in loaded]
+        targets = [(path, slice(start, start + length)) for path, start, length in starts]
+    else:
+        manifests = place.objects("manifests")[-2:]
+        targets = [(path, slice(0, path.stat().st_size)) for path in manifests if damage is not _unlink]
+    for target, part in targets:
         kept = target.read_bytes()
-        damage(target)
+        damage(target, part)
         await refused(place, errors.DamagedState, target.name)
         target.write_bytes(kept)
     await place.count()

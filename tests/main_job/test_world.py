@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +15,11 @@ import asyncpersist as ap
 from tests.main_job.conftest import Jobs
 from tests.main_job.job import config
 from tests.main_job.job import define as define_counts
-from tests.main_job.world import OUTPUTS, World, differences, summed
+from tests.main_job.moving import CATCH_UP_SECONDS, caught_up, follow_order, judge, keep_moving, random_numbers
+from tests.main_job.world import OUTPUTS, World, summed
 
 KILLS = int(os.environ.get("ASYNCPERSIST_WORLD_KILLS", "15"))
-CATCH_UP_SECONDS = 20.0
 MODES = ["PERSISTING", "OPERATOR_PERSISTING"]
-
-
-def random_numbers() -> random.Random:
-    """Of a seed that is printed, and can be given in the environment to see the same changes again."""
-    seed = int(os.environ.get("ASYNCPERSIST_WORLD_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"seed {seed}")
-    return random.Random(seed)
-
-
-def order(folder: Path, **rest: Any) -> dict[str, Any]:
-    (folder / "out").mkdir(exist_ok=True)
-    return {"job": "world", "folder": folder / "in", "outputs": folder / "out", "state": folder / "state", **rest}
-
-
-def judge(world: World, outputs: Path) -> None:
-    """All outputs are what the files that are there amount to."""
-    for name, wanted in world.truth().items():
-        found = summed(outputs / f"{name}.csv")
-        assert found == wanted, f"{name}: {differences(found, wanted)}"
-
-
-def caught_up(world: World, outputs: Path) -> bool:
-    """Whether all outputs get there in time; the world stands still."""
-    world.mark()
-    truth, late = world.truth(), time.monotonic() + CATCH_UP_SECONDS
-    missing = list(OUTPUTS)
-    while missing and time.monotonic() < late:
-        missing = [name for name in missing if summed(outputs / f"{name}.csv", torn=True) != truth[name]]
-        time.sleep(0.05 if missing else 0)
-    return not missing
 
 
 def report_lags(path: Path) -> None:
@@ -64,14 +32,11 @@ def report_lags(path: Path) -> None:
 def test_followed_while_it_moves(jobs: Jobs, tmp_path: Path, persistence: str) -> None:
     rng = random_numbers()
     world = World.make(tmp_path / "in", rng, halves=True)
-    follow = order(tmp_path, mode="streaming", persistence=persistence, lags=tmp_path / "lags")
+    follow = follow_order(tmp_path, mode="streaming", persistence=persistence, lags=tmp_path / "lags")
     outputs = tmp_path / "out"
     for life in range(1, KILLS + 1):
         pid = jobs.begin(**follow)
-        end = time.monotonic() + rng.uniform(0.0, 0.8)
-        while time.monotonic() < end:
-            world.change()
-            time.sleep(rng.choice([0, 0.002, 0.02, 0.1]))
+        keep_moving(world, rng, seconds=rng.uniform(0.0, 0.8))
         reached = life % 5 or caught_up(world, outputs)
         os.kill(pid, signal.SIGKILL)
         assert jobs.wait(pid) == "killed", f"life {life}"
@@ -95,7 +60,7 @@ def test_followed_while_it_moves(jobs: Jobs, tmp_path: Path, persistence: str) -
 def test_found_changed_by_every_run(jobs: Jobs, tmp_path: Path, persistence: str) -> None:
     rng = random_numbers()
     world = World.make(tmp_path / "in", rng, halves=False)
-    run = order(tmp_path, mode="static", persistence=persistence, interval=0)
+    run = follow_order(tmp_path, mode="static", persistence=persistence, interval=0)
     killed = 0
     while killed < KILLS:
         for _ in range(rng.choice([0, 1, 10])):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import asyncpersist as ap
+from asyncpersist.cli.state_location import backend_of
 from asyncpersist.graph.node import SourceNode
 from asyncpersist.io.file_source import FileSource
 
@@ -50,7 +51,7 @@ async def follow(order: dict[str, Any]) -> None:
     """Runs the job to its end, or until SIGTERM."""
     graph = define(Path(order["folder"]), Path(order["outputs"]), order["mode"], chunk=order.get("chunk", 300))
     config = ap.persistence.Config(
-        ap.persistence.Backend.filesystem(order["state"]),
+        backend_of(order["state"]),
         snapshot_interval_ms=order.get("interval", 50),
         persistence_mode=ap.PersistenceMode[order["persistence"]],
         retain_snapshots=3,

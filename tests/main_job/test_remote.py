@@ -1,0 +1,123 @@
+"""The main job, its ownership rules and the live world with their state on S3 and on Azure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.main_job.conftest import Jobs, write_words
+from tests.main_job.moving import caught_up, follow_order, judge, keep_moving, random_numbers
+from tests.main_job.stream import final_rows, word_counts
+from tests.main_job.world import World
+from tests.servers import azurite as azure_server
+from tests.servers import moto as s3_server
+from tests.servers.azurite import Azurite
+from tests.servers.moto import Moto
+
+KILLS = int(os.environ.get("ASYNCPERSIST_REMOTE_KILLS", "10"))
+LIVES = max(3, KILLS // 3)
+ZOMBIES = max(2, KILLS // 5)
+
+NewState = Callable[[], str]
+"""Makes an empty place and gives its address."""
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory, moto: Moto, azurite: Azurite) -> Iterator[Jobs]:
+    """The job server, in whose environment are the servers' addresses and keys."""
+    environment = {
+        "AWS_ENDPOINT_URL": moto.url,
+        "AWS_ACCESS_KEY_ID": s3_server.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": s3_server.SECRET_ACCESS_KEY,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AZURE_STORAGE_ACCOUNT": azure_server.ACCOUNT,
+        "AZURE_STORAGE_KEY": azure_server.KEY,
+        "AZURE_STORAGE_SERVICE_ENDPOINT": azurite.endpoint,
+        # Paid for once, and not by every child.
+        "ASYNCPERSIST_TEST_IMPORTS": "asyncpersist.objectstore.s3_client asyncpersist.objectstore.azure_client",
+    }
+    server = Jobs(tmp_path_factory.mktemp("jobs"), environment)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["s3", "azure"])
+def new_state(request: pytest.FixtureRequest, moto: Moto, azurite: Azurite) -> NewState:
+    if request.param == "s3":
+        return lambda: f"s3://{moto.new_bucket()}/some/where"
+    return lambda: f"az://{azurite.new_container()}/some/where"
+
+
+def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path, new_state: NewState) -> None:
+    rng = random_numbers()
+    folder, output, state = tmp_path / "in", tmp_path / "out.csv", new_state()
+    folder.mkdir()
+    write_words(folder / "a.jsonl", rng, 800)
+    killed = finished = 0
+    while killed < KILLS:
+        fate = jobs.run(folder=folder, output=output, state=state, kill_after=rng.uniform(0, 0.8))
+        assert fate in ("ended", "killed")
+        if fate == "killed":
+            killed += 1
+        else:
+            finished += 1
+            assert final_rows(output, keys=1) == word_counts(folder)
+            write_words(folder / f"b{finished:04}.jsonl", rng, 400)
+    assert jobs.run(folder=folder, output=output, state=state) == "ended"
+    assert final_rows(output, keys=1) == word_counts(folder)
+
+
+def test_a_zombie_is_fenced(jobs: Jobs, tmp_path: Path, new_state: NewState) -> None:
+    rng = random_numbers()
+    fenced = attempts = 0
+    while fenced < ZOMBIES:
+        attempts += 1
+        assert attempts < 10 * ZOMBIES, "too few were stopped while they owned the root"
+        folder, output = tmp_path / f"in{attempts}", tmp_path / f"{attempts}.csv"
+        folder.mkdir()
+        write_words(folder / "a.jsonl", rng, 4000)
+        order = {"folder": folder, "output": output, "state": new_state(), "retain_snapshots": rng.choice([1, 50])}
+        pid = jobs.begin(**order, expected=["Fenced"])
+        while not output.exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.4))
+        os.kill(pid, signal.SIGSTOP)
+        if jobs.wait(pid) != "stopped":
+            continue
+        second = jobs.run(**order, expected=["StateInUse"])
+        if second == "StateInUse":
+            assert jobs.run(**order, takeover=True) == "ended"
+        else:
+            assert second == "ended", "the first one had released the root"
+        assert final_rows(output, keys=1) == word_counts(folder)
+        after = output.read_bytes()
+        first = jobs.resume(pid)
+        fenced += first == "Fenced"
+        assert first == "Fenced" if second == "StateInUse" else first in ("Fenced", "ended")
+        assert output.read_bytes() == after, "the zombie wrote"
+        write_words(folder / "b.jsonl", rng, 50)
+        assert jobs.run(**order) == "ended"
+        assert final_rows(output, keys=1) == word_counts(folder)
+
+
+@pytest.mark.parametrize("persistence", ["PERSISTING", "OPERATOR_PERSISTING"])
+def test_a_world_followed_while_it_moves(jobs: Jobs, tmp_path: Path, new_state: NewState, persistence: str) -> None:
+    rng = random_numbers()
+    world = World.make(tmp_path / "in", rng, halves=True)
+    follow = follow_order(tmp_path, state=new_state(), mode="streaming", persistence=persistence)
+    for _ in range(LIVES):
+        pid = jobs.begin(**follow)
+        keep_moving(world, rng, seconds=rng.uniform(0.2, 1.2))
+        os.kill(pid, signal.SIGKILL)
+        assert jobs.wait(pid) == "killed"
+    pid = jobs.begin(**follow)
+    reached = caught_up(world, tmp_path / "out")
+    os.kill(pid, signal.SIGTERM)
+    assert jobs.wait(pid) == "ended"
+    judge(world, tmp_path / "out")
+    assert reached

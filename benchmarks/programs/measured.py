@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["percentiles", "report", "task", "timed"]
+__all__ = ["percentiles", "report", "task", "ticked", "timed"]
 
 
 def task() -> dict[str, Any]:
@@ -35,6 +36,22 @@ def percentiles(lags: list[float]) -> dict[str, float]:
         "max": ordered[-1] * 1e3,
         "ticks": len(ordered),
     }
+
+
+async def _tick(lags: list[float]) -> None:
+    while True:
+        start = time.perf_counter()
+        await asyncio.sleep(0.001)
+        lags.append(time.perf_counter() - start - 0.001)
+
+
+async def ticked(work: Awaitable[object]) -> dict[str, float]:
+    """How late a ticker of 1 ms in this loop is while `work` goes on."""
+    lags: list[float] = []
+    ticker = asyncio.create_task(_tick(lags))
+    await work
+    ticker.cancel()
+    return percentiles(lags)
 
 
 def peak_resident_bytes() -> int:

@@ -12,27 +12,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from measured import percentiles, report, task, timed
+from measured import report, task, ticked, timed
 
 Put = Callable[[str, bytes], Awaitable[object]]
 
 job: dict[str, Any] = task()
 IDLE_SECONDS = 2.0
-
-
-async def tick(lags: list[float]) -> None:
-    while True:
-        start = time.perf_counter()
-        await asyncio.sleep(0.001)
-        lags.append(time.perf_counter() - start - 0.001)
-
-
-async def ticked(work: Awaitable[object]) -> dict[str, float]:
-    lags: list[float] = []
-    ticker = asyncio.create_task(tick(lags))
-    await work
-    ticker.cancel()
-    return percentiles(lags)
 
 
 async def each(put: Put, contents: list[bytes]) -> None:

@@ -5,11 +5,9 @@ a bucket that takes the place of the directory `state`.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable
 from typing import Any
 
-from measured import percentiles, report, task, timed
+from measured import report, task, ticked, timed
 
 import asyncpersist as ap
 
@@ -51,21 +49,6 @@ def backend(job: dict[str, Any]) -> ap.persistence.Backend:
     if "s3" in job:
         return ap.persistence.Backend.s3("root", ap.io.s3.AwsS3Settings(**job["s3"]))
     return ap.persistence.Backend.filesystem(job["state"])
-
-
-async def tick(lags: list[float]) -> None:
-    while True:
-        start = time.perf_counter()
-        await asyncio.sleep(0.001)
-        lags.append(time.perf_counter() - start - 0.001)
-
-
-async def ticked(work: Awaitable[object]) -> dict[str, float]:
-    lags: list[float] = []
-    ticker = asyncio.create_task(tick(lags))
-    await work
-    ticker.cancel()
-    return percentiles(lags)
 
 
 async def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.main_job.conftest import Jobs, write_words
+from tests.main_job.killing import kill_again_and_again
 from tests.main_job.stream import final_rows, word_counts
 
 KILLS = int(os.environ.get("ASYNCPERSIST_KILLS", "60"))
@@ -18,21 +19,7 @@ def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    folder, output, state = tmp_path / "in", tmp_path / "out.csv", tmp_path / "state"
-    folder.mkdir()
-    write_words(folder / "a.jsonl", rng, 800)
-    killed = finished = 0
-    while killed < KILLS:
-        fate = jobs.run(folder=folder, output=output, state=state, kill_after=rng.uniform(0, 0.12))
-        assert fate in ("ended", "killed")
-        if fate == "killed":
-            killed += 1
-        else:
-            finished += 1
-            assert final_rows(output, keys=1) == word_counts(folder)
-            write_words(folder / f"b{finished:04}.jsonl", rng, 400)
-    assert jobs.run(folder=folder, output=output, state=state) == "ended"
-    assert final_rows(output, keys=1) == word_counts(folder)
+    kill_again_and_again(jobs, tmp_path, tmp_path / "state", rng, kills=KILLS, latest=0.12)
 
 
 @pytest.mark.parametrize("when", ["before", "half", "after"])

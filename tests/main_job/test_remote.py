@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.main_job.conftest import Jobs, write_words
+from tests.main_job.killing import kill_again_and_again
 from tests.main_job.moving import caught_up, follow_order, judge, keep_moving, random_numbers
 from tests.main_job.stream import final_rows, word_counts
 from tests.main_job.world import World
@@ -54,22 +55,7 @@ def new_state(request: pytest.FixtureRequest, moto: Moto, azurite: Azurite) -> N
 
 
 def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path, new_state: NewState) -> None:
-    rng = random_numbers()
-    folder, output, state = tmp_path / "in", tmp_path / "out.csv", new_state()
-    folder.mkdir()
-    write_words(folder / "a.jsonl", rng, 800)
-    killed = finished = 0
-    while killed < KILLS:
-        fate = jobs.run(folder=folder, output=output, state=state, kill_after=rng.uniform(0, 0.8))
-        assert fate in ("ended", "killed")
-        if fate == "killed":
-            killed += 1
-        else:
-            finished += 1
-            assert final_rows(output, keys=1) == word_counts(folder)
-            write_words(folder / f"b{finished:04}.jsonl", rng, 400)
-    assert jobs.run(folder=folder, output=output, state=state) == "ended"
-    assert final_rows(output, keys=1) == word_counts(folder)
+    kill_again_and_again(jobs, tmp_path, new_state(), random_numbers(), kills=KILLS, latest=0.8)
 
 
 def test_a_zombie_is_fenced(jobs: Jobs, tmp_path: Path, new_state: NewState) -> None:

@@ -46,8 +46,8 @@ _NEVER = {
 }
 """What will not work however often it is tried, and what to do."""
 
-_COMES_AND_GOES = {"AccountBeingCreated", "InvalidBlobOrBlock", "InvalidBlockList", "OperationTimedOut"}
-"""Refusals that another try may not meet: another upload of the same blob took the blocks away, for example."""
+_COMES_AND_GOES = {"InvalidBlobOrBlock", "InvalidBlockList"}
+"""Another upload of the same blob took the blocks away."""
 
 
 def status_of(exc: BaseException, place: AzurePlace) -> int | None:

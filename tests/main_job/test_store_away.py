@@ -15,6 +15,7 @@ from asyncpersist.testing.stores import FaultyStore, Outcome
 from tests.main_job.conftest import write_words
 from tests.main_job.job import define
 from tests.main_job.stream import final_rows, word_counts
+from tests.servers.azurite import ACCOUNT, KEY, Azurite
 
 
 def _config(store: FaultyStore) -> ap.persistence.Config:
@@ -42,6 +43,32 @@ async def test_refusals_lose_no_increment(tmp_path: Path, seed: int) -> None:
             await runtime.wait()
             armed = False
         assert final_rows(output, keys=1) == word_counts(folder)
+
+
+async def test_a_server_that_does_not_answer_for_a_while(tmp_path: Path, own_azurite: Azurite) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out.csv"
+    folder.mkdir()
+    container = own_azurite.new_container()
+    backend = ap.persistence.Backend.azure("some/where", ACCOUNT, KEY, container, endpoint=own_azurite.endpoint)
+    config = ap.persistence.Config(backend, snapshot_interval_ms=0)
+    write_words(folder / "a.jsonl", random.Random(1), 300)
+    async with ap.Runtime(define(folder, output, mode="streaming"), persistence_config=config) as runtime:
+        while runtime.statistics().rows_read < 300:
+            await asyncio.sleep(0.001)
+        await runtime.snapshot()
+        own_azurite.pause()
+        write_words(folder / "b.jsonl", random.Random(2), 300)
+        asked = asyncio.create_task(runtime.snapshot())
+        while runtime.statistics().rows_read < 600 or not runtime.statistics().snapshot_age:
+            await asyncio.sleep(0.001)
+        assert not asked.done()
+        own_azurite.resume()
+        await asked
+        assert runtime.statistics().snapshot_age == 0
+    async with ap.Runtime(define(folder, output, mode="streaming"), persistence_config=config) as runtime:
+        assert runtime.statistics().recovered_epoch
+        assert runtime.statistics().rows_read == 0
+    assert final_rows(output, keys=1) == word_counts(folder)
 
 
 async def test_the_age_says_so_while_it_is_away_and_all_is_well_when_it_returns(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ logger = logging.getLogger("asyncpersist")
 
 _T = TypeVar("_T")
 
-_ENCODERS = 2
+_ENCODERS = 1
+"""At once: with more, what has to be stepped and whoever uses the loop wait for a processor."""
 _LONGEST_PAUSE = 5.0
 _GIVING_UP = 5.0
 

@@ -37,7 +37,7 @@ from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.reading import MARKER_BYTES, Survey, read_marker, survey
 from asyncpersist.checkpoint.register import Pending, Register, describe_owner
 from asyncpersist.checkpoint.retention import lineage
-from asyncpersist.checkpoint.verifying import Problem, advice, digest, load, problems
+from asyncpersist.checkpoint.verifying import Problem, advice, joined, load, problems
 from asyncpersist.clock import Clock
 from asyncpersist.errors import DamagedState, Fenced, StateInUse, StateUnwritable, StoreUnavailable
 from asyncpersist.objectstore.contract import ObjectStore
@@ -207,10 +207,10 @@ class Root:
         Raises `StoreUnavailable`, `StateUnwritable`.
         """
         key = object_key(self._claimed_head().generation, self._clock.token(), "arrow")
-        sums = [await digest(piece.data) for piece in pieces]
+        data, sums = await joined([piece.data for piece in pieces])
         self._leftovers.unnamed.add(key)
         try:
-            await self._store.put(key, pieces[0].data if len(pieces) == 1 else b"".join(piece.data for piece in pieces))
+            await self._store.put(key, data)
         except BaseException:
             self._leftovers.discarded.add(key)
             raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, checksum
 from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
 
-__all__ = ["Problem", "advice", "digest", "load", "problems"]
+__all__ = ["Problem", "advice", "joined", "load", "problems"]
 
 _INLINE = 32 * 1024
 
@@ -22,9 +22,14 @@ class Problem:
     detail: str
 
 
-async def digest(data: bytes) -> str:
-    """The checksum of an object; of a large one in a thread."""
-    return checksum(data) if len(data) <= _INLINE else await asyncio.to_thread(checksum, data)
+async def joined(pieces: Sequence[bytes]) -> tuple[bytes, list[str]]:
+    """All pieces as one, and the checksum of each; if they are large, in a thread."""
+
+    def work() -> tuple[bytes, list[str]]:
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return whole, [checksum(piece) for piece in pieces]
+
+    return work() if sum(map(len, pieces)) <= _INLINE else await asyncio.to_thread(work)
 
 
 async def load(store: ObjectStore, ref: ObjectRef) -> tuple[bytes, Problem | None]:
@@ -38,7 +43,8 @@ async def load(store: ObjectStore, ref: ObjectRef) -> tuple[bytes, Problem | Non
         return b"", Problem(ref.key, "it is missing")
     if len(data) != ref.length:
         return b"", Problem(ref.key, f"it has {len(data)} bytes, not {ref.length}")
-    if await digest(data) != ref.checksum:
+    summed = checksum(data) if len(data) <= _INLINE else await asyncio.to_thread(checksum, data)
+    if summed != ref.checksum:
         return b"", Problem(ref.key, "its bytes do not fit their checksum")
     return data, None
 

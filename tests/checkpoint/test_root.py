@@ -31,9 +31,10 @@ from asyncpersist.errors import (
     StateUnwritable,
     StoreUnavailable,
 )
-from asyncpersist.objectstore.contract import ObjectStore
+from asyncpersist.objectstore.contract import ObjectStore, OutcomeUnknown
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.objectstore.memory import MemoryStore
+from asyncpersist.objectstore.retrying import RetryingStore
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.stores import FaultyStore, Outcome
 from tests.checkpoint.runs import Run, items
@@ -624,3 +625,56 @@ async def test_an_unwritable_root_is_refused_before_anything_is_written(clock, t
         with pytest.raises(StateUnwritable):
             await call
     assert list(tmp_path.iterdir()) == []
+
+
+# Doubt
+
+
+class _Expiring(MemoryStore):
+    """Carries out one create without an answer, and refuses all later ones for ever, as with an expired token."""
+
+    expired = False
+
+    async def create(self, key: str, data: bytes) -> None:
+        if self.expired:
+            raise StateUnwritable("the token has expired")
+        if key.startswith("manifests/") and await self.list("objects/"):
+            await super().create(key, data)
+            self.expired = True
+            raise OutcomeUnknown("no answer")
+        await super().create(key, data)
+
+
+async def test_a_refusal_after_a_lost_answer_leaves_the_commit_in_doubt(clock) -> None:
+    store = _Expiring()
+    run = await Run.start(RetryingStore(store, clock=clock), clock)
+    with pytest.raises(StateUnwritable):
+        await run.append("a")
+    assert run.root.in_doubt
+    store.expired = False
+    assert await run.root.settle() is not None
+    assert await items(run.root) == ["a"]
+
+
+class _Counting(MemoryStore):
+    """Counts how many reads are under way together."""
+
+    now = most = 0
+
+    async def get(self, key: str) -> bytes:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            return await super().get(key)
+        finally:
+            self.now -= 1
+
+
+async def test_manifests_are_read_at_once(clock) -> None:
+    store = _Counting()
+    run = await Run.start(store, clock, retain=100)
+    for n in range(40):
+        await run.append(str(n), replace=True)
+    store.most = 0
+    assert len((await Root.open(store, clock=clock)).chain) == 40
+    assert 4 < store.most <= 16

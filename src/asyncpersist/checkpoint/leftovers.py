@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from asyncpersist.checkpoint.layout import MANIFESTS, manifest_key
 from asyncpersist.checkpoint.manifest import Manifest
-from asyncpersist.checkpoint.retention import Facts, Retention, retain
+from asyncpersist.checkpoint.retention import Facts
 
 __all__ = ["Leftovers"]
 
@@ -25,7 +25,7 @@ class Leftovers:
         condemned = chain[0].condemned if chain else ()
         self.gone = {key for key in condemned if key.startswith(MANIFESTS)} - self.superseded
 
-    def decide(
+    def facts(
         self,
         chain: Sequence[Manifest],
         named: Collection[str],
@@ -35,25 +35,23 @@ class Leftovers:
         ending: bool = False,
         retain_snapshots: int | None = None,
         retain_for: float | None = None,
-    ) -> Retention:
-        """What the manifest after the head of `chain`, which names `named`, keeps and condemns.
+    ) -> Facts:
+        """What `retain` has to know of the manifest after the head of `chain`, which names `named`.
 
         `ending`: it is the run's last. `retain_snapshots` None lets no snapshot expire; the rest is as in `Facts`.
         """
-        return retain(
-            Facts(
-                ancestors=chain,
-                named=named,
-                sequence=chain[0].sequence + 1,
-                generation=chain[0].generation,
-                now=now,
-                retain_snapshots=retain_snapshots,
-                retain_for=retain_for,
-                carried=set(chain[0].condemned) - self.gone,
-                abandoned=self.discarded | self.unnamed if ending else self.discarded,
-                superseded=self.superseded,
-                stored=stored,
-            )
+        return Facts(
+            ancestors=chain,
+            named=named,
+            sequence=chain[0].sequence + 1,
+            generation=chain[0].generation,
+            now=now,
+            retain_snapshots=retain_snapshots,
+            retain_for=retain_for,
+            carried=set(chain[0].condemned) - self.gone,
+            abandoned=self.discarded | self.unnamed if ending else set(self.discarded),
+            superseded=set(self.superseded),
+            stored=stored,
         )
 
     def committed(self, chain: Sequence[Manifest], manifest: Manifest, kept: Sequence[Manifest]) -> None:

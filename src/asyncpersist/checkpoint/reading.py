@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ __all__ = ["MARKER_BYTES", "Survey", "manifest_sequences", "read_chain", "read_m
 MARKER_BYTES = seal(b'{"format":%d,"program":"asyncpersist"}' % FORMAT)
 
 _PATIENCE = 20
+_READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +107,32 @@ async def _follow(store: ObjectStore, sequences: Collection[int]) -> tuple[Manif
     newest = max(sequences)
     before = max((sequence for sequence in sequences if sequence < newest), default=0)
     head = await read_manifest(store, newest, fallback=before)
+    found = await _read_at_once(store, [sequence for sequence in sequences if head.horizon <= sequence < newest])
     chain = [head]
     while chain[-1].parent is not None and chain[-1].sequence > head.horizon:
         child = chain[-1]
-        parent = await read_manifest(store, child.parent_sequence, fallback=newest)
+        parent = found.get(child.parent_sequence)
+        if parent is None:
+            parent = await read_manifest(store, child.parent_sequence, fallback=newest)
         if parent.token != child.parent:
             raise _damaged(store, parent.sequence, "it is not the one that its successor followed", newest)
         chain.append(parent)
     return tuple(chain)
+
+
+async def _read_at_once(store: ObjectStore, sequences: Collection[int]) -> dict[int, Manifest]:
+    """Those of the manifests that can be read, by their sequences."""
+    found: dict[int, Manifest] = {}
+    turns = iter(sequences)
+
+    async def read_in_turn() -> None:
+        for sequence in turns:
+            # What is wrong with one is told if it turns out to be needed.
+            with contextlib.suppress(DamagedState):
+                found[sequence] = await read_manifest(store, sequence, fallback=0)
+
+    await asyncio.gather(*(read_in_turn() for _ in range(_READ_AT_ONCE)))
+    return found
 
 
 async def read_manifest(store: ObjectStore, sequence: int, *, fallback: int) -> Manifest:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from asyncpersist.checkpoint.layout import manifest_key
 from asyncpersist.checkpoint.manifest import Damaged, Manifest, Owner, unseal
 from asyncpersist.checkpoint.reading import manifest_sequences, read_manifest
-from asyncpersist.errors import DamagedState, Fenced, StateError, StateUnwritable, StoreUnavailable
+from asyncpersist.errors import DamagedState, Fenced, StateError, StoreUnavailable
 from asyncpersist.objectstore.contract import KeyExists, KeyMissing, ObjectStore, OutcomeUnknown
 
 __all__ = ["Pending", "Register", "describe_owner"]
@@ -62,9 +62,9 @@ class Register:
     async def commit(self, commit: Pending) -> None:
         """Returns once the manifest is known to be committed and the newest.
 
-        Raises `Fenced`; `StoreUnavailable` or `StateUnwritable`, after which it was not committed or is `pending`;
-        `DamagedState` if the manifest before it is gone. While the outcome is unknown, after a cancellation too, it
-        stays `pending`.
+        Raises `Fenced`; `StoreUnavailable`, after which it was not committed or is `pending`; `DamagedState` if the
+        manifest before it is gone. While the outcome is unknown it stays `pending`: after a cancellation, and after
+        `StateUnwritable`, before which a store that repeats a call may have carried it out.
         """
         self.refuse_fenced()
         known_absent = self.pending is None
@@ -80,7 +80,7 @@ class Register:
                 known_absent = False
                 if attempt == _ATTEMPTS:
                     raise
-            except (StoreUnavailable, StateUnwritable):
+            except StoreUnavailable:
                 if known_absent:
                     self.pending = None
                 raise

@@ -28,7 +28,7 @@ from datetime import timedelta
 from typing import Any
 
 from asyncpersist.checkpoint import protocol
-from asyncpersist.checkpoint.layout import MARKER, OBJECTS, object_key
+from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, object_key
 from asyncpersist.checkpoint.leftovers import Leftovers
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner, encode
 from asyncpersist.checkpoint.ownership import OwnerState, judge, owner_of
@@ -36,7 +36,7 @@ from asyncpersist.checkpoint.processes import start_of, this_process
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.reading import MARKER_BYTES, Survey, read_marker, survey
 from asyncpersist.checkpoint.register import Pending, Register, describe_owner
-from asyncpersist.checkpoint.retention import lineage
+from asyncpersist.checkpoint.retention import Facts, Retention, lineage, retain
 from asyncpersist.checkpoint.verifying import Problem, advice, joined, load, problems
 from asyncpersist.clock import Clock
 from asyncpersist.errors import DamagedState, Fenced, StateInUse, StateUnwritable, StoreUnavailable
@@ -46,6 +46,7 @@ from asyncpersist.objectstore.probe import probe
 __all__ = ["ClaimContended", "Piece", "Problem", "Root"]
 
 _LISTING_EVERY = 1000
+_MANY = 200
 _LEFT_LYING = 8
 """Manifests that nobody follows, up to which a restart does not commit only to get rid of them."""
 
@@ -259,7 +260,7 @@ class Root:
             return settled
         stored = await self._list() if self._until_listing <= 0 else None
         now = self._clock.wall()
-        retention = self._leftovers.decide(
+        facts = self._leftovers.facts(
             self._chain,
             {ref.key for refs in streams.values() for ref in refs},
             now=now,
@@ -267,6 +268,7 @@ class Root:
             retain_snapshots=self._retain_snapshots,
             retain_for=self._retain_for,
         )
+        retention = await _decided(facts)
         manifest = protocol.snapshot(
             head,
             retention,
@@ -302,7 +304,10 @@ class Root:
         await self.settle()
         head = self._claimed_head()
         deleted = await self.collect()
-        retention = self._leftovers.decide(self._chain, head.names(), now=self._clock.wall(), stored=await self._list())
+        stored = await self._list()
+        retention = await _decided(
+            self._leftovers.facts(self._chain, head.names(), now=self._clock.wall(), stored=stored)
+        )
         left = set(retention.condemned) - set(head.condemned)
         if len(left) <= _LEFT_LYING and not any(key.startswith(OBJECTS) for key in left):
             return deleted
@@ -332,7 +337,7 @@ class Root:
                 await self.collect()
             manifest = protocol.release(
                 head,
-                self._leftovers.decide(self._chain, head.names(), now=self._clock.wall(), ending=True),
+                retain(self._leftovers.facts(self._chain, head.names(), now=self._clock.wall(), ending=True)),
                 token=self._clock.token(),
                 now=self._clock.wall(),
                 clean=clean,
@@ -380,7 +385,9 @@ class Root:
         return await problems(self._store, [] if chosen is None else chosen.objects(), at_once=at_once)
 
     async def _list(self) -> set[str]:
-        return {entry.key for entry in await self._store.list()}
+        """The keys of all that may be a run's; a store can hold much else besides."""
+        found = await asyncio.gather(*(self._store.list(prefix) for prefix in (MARKER, MANIFESTS, OBJECTS)))
+        return {entry.key for entries in found for entry in entries}
 
     async def _commit(self, manifest: Manifest, kept: tuple[Manifest, ...]) -> Manifest:
         return await self._carry_out(Pending(manifest, encode(manifest), kept))
@@ -410,3 +417,9 @@ class Root:
             f"{self._store.describe()} is in use by {who}. Stop that {'run' if ours else 'process'}, name another "
             "place for the state, or say takeover=True to depose it. Nothing was changed."
         )
+
+
+async def _decided(facts: Facts) -> Retention:
+    """What is kept and condemned; where many keys were listed, decided in a thread."""
+    many = facts.stored is not None and len(facts.stored) > _MANY
+    return await asyncio.to_thread(retain, facts) if many else retain(facts)

@@ -109,6 +109,8 @@ class Engine:
 
         A change that is half way through the dataflow is finished first.
         """
+        if self._ending and not self._stopping and self._snapshots is not None:
+            self._snapshots.end_within(self._shutdown_timeout, cut=True)
         self._stopping = True
         if not any(self._within_change):
             self._stop_reading()
@@ -287,7 +289,7 @@ class Engine:
                 await outlet.barrier()
             await self._tell_end(ended)
             return
-        self._snapshots.deadline = self._clock.monotonic() + self._shutdown_timeout
+        self._snapshots.end_within(self._shutdown_timeout, cut=self._stopping)
         self._ending = True
         self._due.set()
         await self._snapshots_over.wait()

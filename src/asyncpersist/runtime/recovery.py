@@ -13,7 +13,15 @@ from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.state import State
-from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, GraphChanged, ModeChanged, OutputError
+from asyncpersist.errors import (
+    AsyncPersistError,
+    DamagedState,
+    Fenced,
+    GraphChanged,
+    ModeChanged,
+    OutputError,
+    StoreUnavailable,
+)
 from asyncpersist.graph.plan import Plan, differences
 from asyncpersist.persistence import Config
 
@@ -70,7 +78,7 @@ async def fetch(root: Root, states: Mapping[str, State]) -> dict[str, pl.DataFra
 
 async def reason(root: Root | None, error: BaseException) -> BaseException:
     """Why a run failed: `Fenced` where an output could not be written because the root was taken over, else `error`."""
-    if root is not None and isinstance(error, OSError | OutputError):
+    if root is not None and isinstance(error, OSError | OutputError) and not isinstance(error, StoreUnavailable):
         try:
             await root.confirm()
         except Fenced as fenced:

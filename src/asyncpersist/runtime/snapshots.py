@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from asyncpersist.columnar.delta import WEIGHT, Delta, concat
 from asyncpersist.columnar.state import Increment
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
 from asyncpersist.io.sink import Position
+from asyncpersist.objectstore.contract import OutcomeUnknown, Throttled
 
 __all__ = ["Capture", "LogSegment", "Snapshots", "StateSegment"]
 
@@ -127,6 +129,16 @@ class Snapshots:
         self.failure: StoreUnavailable | None = None
         self.deadline: float | None = None
         """Seconds on the monotonic clock after which an unavailable store is an error."""
+        self._cut = math.inf
+        self._calls: set[anyio.CancelScope] = set()
+
+    def end_within(self, seconds: float, *, cut: bool) -> None:
+        """Says that the run ends: from then on an unavailable store is an error; with `cut` one that is slow, too."""
+        self.deadline = self._clock.monotonic() + seconds
+        if cut:
+            self._cut = anyio.current_time() + seconds
+            for call in self._calls:
+                call.deadline = self._cut
 
     async def write(self, capture: Capture, *, committed: Callable[[], None]) -> Manifest:
         """Makes `capture` durable and returns its manifest; `committed` is called as soon as its objects are `named`.
@@ -170,7 +182,7 @@ class Snapshots:
     async def _delete(self, call: Callable[[], Awaitable[int]]) -> None:
         try:
             async with self._reading:
-                await call()
+                await self._cuttable(call)
         except StoreUnavailable as exc:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
 
@@ -298,8 +310,10 @@ class Snapshots:
         pause = 0.05
         while True:
             try:
-                result = await call()
+                result = await self._cuttable(call)
             except StoreUnavailable as exc:
+                # Who asks for time is given it.
+                pause = max(pause, exc.retry_after or 0.0 if isinstance(exc, Throttled) else 0.0)
                 if self.deadline is not None and self._clock.monotonic() + pause > self.deadline:
                     raise
                 if self.failure is None:
@@ -310,3 +324,13 @@ class Snapshots:
             else:
                 self.failure = None
                 return result
+
+    async def _cuttable(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Raises `StoreUnavailable` where the call takes longer than the end of the run may."""
+        with anyio.CancelScope(deadline=self._cut) as scope:
+            self._calls.add(scope)
+            try:
+                return await call()
+            finally:
+                self._calls.discard(scope)
+        raise self.failure or OutcomeUnknown(f"{self._root.store.describe()} gave no answer before the run had to end")

@@ -823,6 +823,18 @@ async def test_closing_waits_for_what_is_under_way_and_leaves_nothing_open(azuri
     assert names(azurite, container) == ["root/a"]
 
 
+def test_a_store_is_for_one_event_loop(azurite: Azurite) -> None:
+    store = at(azurite.url, container=azurite.new_container())
+    with asyncio.Runner() as its_own, asyncio.Runner() as another:
+        its_own.run(store.put("a", b"1"))
+        for started in (store.get("a"), store.create("b", b"1"), store.list(), store.delete(["a"]), store.aclose()):
+            with pytest.raises(RuntimeError, match=r"belongs to another event loop.* for each loop.*Backend\.azure"):
+                another.run(started)
+        assert its_own.run(store.get("a")) == b"1"
+        its_own.run(store.aclose())
+        another.run(store.aclose())
+
+
 async def test_a_store_that_was_never_used_closes() -> None:
     store = at("http://127.0.0.1:9")
     await store.aclose()

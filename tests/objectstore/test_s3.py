@@ -180,6 +180,11 @@ async def test_deletions_go_in_batches_and_report_what_was_not_deleted(scripted:
     with pytest.raises(StateUnwritable, match=r"k7 cannot be deleted.*s3:DeleteObject"):
         await store.delete(f"k{n}" for n in range(1001))
     assert [request.body.count(b"<Key>") for request in scripted.requests] == [1000, 1]
+    scripted.answers = [
+        answer(200, f"<DeleteResult>{failed.replace('AccessDenied', 'ServiceUnavailable')}</DeleteResult>")
+    ]
+    with pytest.raises(OutcomeUnknown, match="k7 cannot be deleted"):
+        await store.delete(["k7"])
 
 
 async def test_a_store_that_takes_no_notice_of_ranges(scripted: ScriptedS3) -> None:
@@ -218,11 +223,11 @@ async def test_a_large_object_that_is_cancelled_leaves_no_upload_behind(moto: Mo
     writing.cancel()
     await asyncio.wait([writing])
     assert writing.cancelled(), "it was over before it was seen to have begun"
-    assert uploads(moto, bucket) == []
     with pytest.raises(KeyMissing):
         await store.get("large")
     await store.put("large", LARGE)
     await store.aclose()
+    assert uploads(moto, bucket) == []
 
 
 def kinds(requests: list[Request]) -> list[str]:
@@ -283,6 +288,16 @@ async def test_parts_that_cannot_be_removed_are_told(scripted: ScriptedS3, caplo
         await store.put("large", LARGE)
     assert "unfinished upload of some/where/large stay in the bucket" in caplog.text
     assert "AbortIncompleteMultipartUpload" in caplog.text
+
+
+async def test_parts_whose_removal_is_not_answered_are_told(
+    scripted: ScriptedS3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncpersist.objectstore.s3_parts._ABORT_SECONDS", 0.05)
+    store = scripted.store(BEGUN, *[PART] * 3, refused(500, "InternalError"), _never)
+    with pytest.raises(OutcomeUnknown):
+        await store.put("large", LARGE)
+    assert "stay in the bucket: the store did not answer in time. A lifecycle" in caplog.text
 
 
 async def test_parts_are_sent_four_at_once(scripted: ScriptedS3) -> None:
@@ -347,16 +362,18 @@ async def test_an_upload_that_is_cancelled_anywhere_is_aborted(scripted: Scripte
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await writing
+    await store.aclose()
     assert kinds(scripted.requests)[-1] == "abort"
 
 
-async def test_an_upload_cancelled_twice_is_aborted_before_the_store_closes(scripted: ScriptedS3) -> None:
+async def test_a_cancelled_upload_returns_at_once_and_is_aborted_before_the_store_closes(
+    scripted: ScriptedS3,
+) -> None:
     reached, aborting, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def held(_: Request) -> bytes:
         reached.set()
-        await asyncio.Event().wait()
-        raise AssertionError
+        return await _never(_)
 
     async def abort(_: Request) -> bytes:
         aborting.set()
@@ -371,14 +388,40 @@ async def test_an_upload_cancelled_twice_is_aborted_before_the_store_closes(scri
     await reached.wait()
     writing.cancel()
     await aborting.wait()
-    writing.cancel()
-    await asyncio.wait([writing])
+    await asyncio.wait([writing], timeout=2)
+    assert writing.cancelled()
     closing = asyncio.create_task(store.aclose())
     for _ in range(20):
         await asyncio.sleep(0)
     assert not closing.done()
     go_on.set()
     await closing
+
+
+async def test_closing_gives_up_parts_that_are_not_removed_soon(
+    scripted: ScriptedS3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def held(_: Request) -> bytes:
+        reached.set()
+        return await _never(_)
+
+    monkeypatch.setattr("asyncpersist.objectstore.s3._CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr("asyncpersist.objectstore.s3_parts._ABORT_SECONDS", 600)
+    store = scripted.store(BEGUN, held)
+    writing = asyncio.create_task(store.put("large", LARGE))
+    await reached.wait()
+    writing.cancel()
+    async with asyncio.timeout(20):
+        await asyncio.wait([writing])
+        await store.aclose()
+    assert "stay in the bucket: the store did not answer in time. A lifecycle" in caplog.text
+
+
+async def _never(_: Request) -> bytes:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 def _told(reply: bytes):  # type: ignore[no-untyped-def]
@@ -402,6 +445,8 @@ CASES = [
     (409, "OperationAborted", StoreUnavailable, "at the same moment"),
     (429, "TooManyRequests", Throttled, "fewer requests"),
     (503, "SlowDown", Throttled, "fewer requests"),
+    (503, "RequestLimitExceeded", Throttled, "fewer requests"),
+    (400, "ThrottlingException", Throttled, "fewer requests"),
     (501, "NotImplemented", StateUnwritable, "refused it|no create-if-absent"),
     (405, "MethodNotAllowed", StateUnwritable, r"refused it \(MethodNotAllowed: the vendor's words\)"),
 ]
@@ -431,8 +476,16 @@ async def test_what_a_refusal_means(
 
 @pytest.mark.parametrize(
     "reply",
-    [None, refused(500, "InternalError"), refused(502, "BadGateway"), answer(504, "<html>no</html>")],
-    ids=["closed", "500", "502", "504"],
+    [
+        None,
+        refused(500, "InternalError"),
+        refused(502, "BadGateway"),
+        refused(503, "ServiceUnavailable"),
+        refused(503, "SlowDownWrite"),
+        answer(503, "upstream timed out."),
+        answer(504, "<html>no</html>"),
+    ],
+    ids=["closed", "500", "502", "503", "503-no-quorum", "503-proxy", "504"],
 )
 async def test_a_lost_answer_leaves_a_write_in_doubt_and_is_asked_once(
     scripted: ScriptedS3, reply: bytes | None
@@ -470,12 +523,8 @@ async def test_an_unknown_host_is_named() -> None:
 async def test_a_store_that_does_not_answer(
     scripted: ScriptedS3, method: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(_: Request) -> bytes:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     monkeypatch.setattr("asyncpersist.objectstore.s3_client._READ_SECONDS", 0.05)
-    store = scripted.store(never)
+    store = scripted.store(_never)
     with pytest.raises(error, match="did not answer in time") as caught:
         await call(store, method)
     assert type(caught.value) is error
@@ -699,6 +748,18 @@ async def test_closing_waits_for_what_is_under_way_and_refuses_what_comes_after(
     await asyncio.gather(writing, *closing)
     await store.aclose()
     assert len(scripted.requests) == 1
+
+
+def test_a_store_is_for_one_event_loop(moto: Moto) -> None:
+    store = S3Store(moto.settings(moto.new_bucket()), "x")
+    with asyncio.Runner() as its_own, asyncio.Runner() as another:
+        its_own.run(store.put("a", b"1"))
+        for started in (*(call(store, method) for method in METHODS), store.aclose()):
+            with pytest.raises(RuntimeError, match=r"belongs to another event loop.* for each loop.*Backend\.s3"):
+                another.run(started)
+        assert its_own.run(store.get("a")) == b"1"
+        its_own.run(store.aclose())
+        another.run(store.aclose())
 
 
 async def test_a_store_that_was_never_used_needs_no_closing_and_no_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -45,7 +46,8 @@ async def _copy(source: str, target: str, *, yes: bool, as_json: bool) -> None:
     clock = SystemClock()
     async with open_state(source) as ours, open_state(target) as theirs:
         here, there = ours.describe(), theirs.describe()
-        if f"{here}/".startswith(f"{there}/") or f"{there}/".startswith(f"{here}/"):
+        ends = [f"{_without_links(place)}/" for place in (here, there)]
+        if ends[0].startswith(ends[1]) or ends[1].startswith(ends[0]):
             raise StateError(f"{here} and {there} are the same place, or one lies in the other. Name another place.")
         began = clock.monotonic()
         with _shown() as show:
@@ -60,6 +62,11 @@ async def _copy(source: str, target: str, *, yes: bool, as_json: bool) -> None:
         f"{done.bytes} bytes, in {seconds:.1f} s.",
         f"A run goes on there with --state {there}. Leave {here} alone from then on: both go on with the same outputs.",
     )
+
+
+def _without_links(place: str) -> str:
+    """Where a directory really is; a place in another store is what it is called."""
+    return os.path.realpath(place) if os.path.isabs(place) else place
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from asyncpersist.clock import Clock, SystemClock
 from asyncpersist.errors import StoreUnavailable
 from asyncpersist.objectstore.azure_place import AzurePlace
 from asyncpersist.objectstore.contract import Entry, ObjectStore, check_key
+from asyncpersist.objectstore.own_loop import check_loop
 
 if TYPE_CHECKING:
     from asyncpersist.objectstore.azure_blobs import AzureBlobs
@@ -35,7 +36,7 @@ class AzureStore(ObjectStore):
 
     Raises `ValueError` for names, an endpoint or a key that cannot be; the first call raises `ImportError` if the
     packages of the extra `asyncpersist[azure]` are missing. One event loop uses a store, and the first call in it may
-    block it for half a second.
+    block it for half a second; in another loop calls raise `RuntimeError`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class AzureStore(ObjectStore):
         self._place = AzurePlace.of(account, container, root_path, key, endpoint)
         self._clock = SystemClock() if clock is None else clock
         self._blobs: AzureBlobs | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -92,11 +94,13 @@ class AzureStore(ObjectStore):
             await blobs.delete(keys)
 
     async def aclose(self) -> None:
+        check_loop(self._loop, self._place.name)
         self._closed = True
         await self._idle.wait()
         blobs, self._blobs = self._blobs, None
         if blobs is not None:
             await blobs.aclose()
+        self._loop = None
 
     @asynccontextmanager
     async def _using(self, *keys: str) -> AsyncIterator[AzureBlobs]:
@@ -104,8 +108,10 @@ class AzureStore(ObjectStore):
             check_key(key)
         if self._closed:
             raise StoreUnavailable(f"{self._place.name}: the store has been closed")
+        check_loop(self._loop, self._place.name)
         if self._blobs is None:
             self._blobs = self._opened()
+            self._loop = asyncio.get_running_loop()
         self._under_way += 1
         self._idle.clear()
         try:

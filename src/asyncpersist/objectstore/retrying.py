@@ -25,9 +25,10 @@ _SILENT = 3.0
 class RetryingStore(ObjectStore):
     """`inner`, asked again where it was `StoreUnavailable`, until `deadline` seconds after the call began.
 
-    The pauses are random, up to 0.1 s first and doubling up to 5 s, besides what a store that throttles asks for. The
-    deadline ends the asking and not an attempt under way. Then the last error is raised; if a write may have happened
-    in any of the attempts, it is an `OutcomeUnknown`.
+    The pauses are random, up to 0.1 s first and doubling up to 5 s, besides what a store that throttles asks for. One
+    that would last longer ends at the deadline, and then it is asked a last time. The deadline ends the asking and not
+    an attempt under way. Then the last error is raised; if a write may have happened in any of the attempts, it is an
+    `OutcomeUnknown`.
 
     Reads, deletions and `put` are simply repeated. A `create` that meets `KeyExists` after an attempt whose outcome is
     unknown may have met itself: the bytes are compared, and if they are the same it has succeeded. So who creates must
@@ -95,6 +96,7 @@ class RetryingStore(ObjectStore):
 
     async def _insist(self, call: Callable[[], Awaitable[_T]]) -> _T:
         begun = self._clock.monotonic()
+        end = begun + self._deadline
         ceiling = _FIRST_PAUSE
         doubt: OutcomeUnknown | None = None
         while True:
@@ -106,12 +108,13 @@ class RetryingStore(ObjectStore):
                 pause = ceiling * self._clock.chance()
                 if isinstance(exc, Throttled) and exc.retry_after is not None:
                     pause += exc.retry_after
-                waited = self._clock.monotonic() - begun
-                if waited + pause > self._deadline:
+                now = self._clock.monotonic()
+                if now >= end:
                     if doubt is None or doubt is exc:
                         raise
                     raise OutcomeUnknown(f"{exc} (An earlier attempt may have been carried out: {doubt})") from exc
-                self._complain(exc, waited)
+                pause = min(pause, end - now)
+                self._complain(exc, now - begun)
             else:
                 self._complained = False
                 return result

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from asyncpersist.errors import StoreUnavailable
 from asyncpersist.objectstore.contract import Entry, ObjectStore, check_key
+from asyncpersist.objectstore.own_loop import check_loop
 from asyncpersist.objectstore.s3_errors import Intent, Place, refusal, translated
 from asyncpersist.objectstore.s3_parts import PARTS_ABOVE, put_in_parts
 from asyncpersist.objectstore.s3_settings import AwsS3Settings, split_s3_path
@@ -31,9 +32,15 @@ _PATIENCE = 60.0
 _SLOWEST = 64 * 1024
 """A request may take so many seconds, and one more for so many bytes that it sends."""
 
+_CLOSING_SECONDS = 2.0
+"""For so long closing waits for the parts of cancelled uploads to be removed."""
+
 
 class S3Store(ObjectStore):
     """The objects below `root_path` in the bucket of `settings`; for one event loop, on which setting up may block.
+
+    A call in another loop than the first one raises `RuntimeError`. The parts of a large `put` that was cancelled are
+    removed after it has returned; `aclose` waits up to 2 s for that.
 
     `root_path`: names separated by `/`; empty for the whole bucket; or `s3://bucket/path`, if `settings` name no other
     bucket. Raises `ValueError`. The first call raises `ImportError` if the packages of `asyncpersist[s3]` are missing.
@@ -55,6 +62,8 @@ class S3Store(ObjectStore):
         )
         self._opening = asyncio.Lock()
         self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._removals: set[asyncio.Task[None]] = set()
         self._resources = AsyncExitStack()
         self._closed = False
         self._under_way = 0
@@ -90,7 +99,7 @@ class S3Store(ObjectStore):
         what = f"{key} cannot be written"
         async with self._call():
             if len(data) > PARTS_ABOVE:
-                await put_in_parts(self._ask, what, name, data, self._see_through)
+                await put_in_parts(self._ask, what, name, data, self._beside)
             else:
                 await self._ask("put_object", what, Intent.WRITE, Key=name, Body=data)
 
@@ -128,9 +137,17 @@ class S3Store(ObjectStore):
                         raise refusal({"Error": failed}, self._place, what, Intent.WRITE)
 
     async def aclose(self) -> None:
+        check_loop(self._loop, self._place.name)
         self._closed = True
         await self._idle.wait()
+        if self._removals:
+            _, late = await asyncio.wait(self._removals, timeout=_CLOSING_SECONDS)
+            for removal in late:
+                removal.cancel()
+            if late:
+                await asyncio.wait(late)
         await self._resources.aclose()
+        self._loop = None
 
     async def _read(self, key: str, **params: str) -> tuple[bytes, bool]:
         """The bytes, and whether they are the whole object although a part was asked for."""
@@ -157,11 +174,15 @@ class S3Store(ObjectStore):
         """Around what `aclose` has to wait for."""
         if self._closed:
             raise StoreUnavailable(f"{self._place.name}: the store has been closed")
-        self._begin()
+        check_loop(self._loop, self._place.name)
+        self._under_way += 1
+        self._idle.clear()
         try:
             yield
         finally:
-            self._end()
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     @asynccontextmanager
     async def _translating(self, what: str, intent: Intent) -> AsyncIterator[Any]:
@@ -187,22 +208,14 @@ class S3Store(ObjectStore):
                     ) from exc
                 self._client, address, region = await open_client(self._settings, self._place, self._resources)
                 self._place = dataclasses.replace(self._place, endpoint=address, region=region)
+                self._loop = asyncio.get_running_loop()
         return self._client
 
-    async def _see_through(self, work: asyncio.Task[None]) -> None:
-        """Waits for `work`, which goes on if the caller is cancelled; `aclose` waits for it."""
-        self._begin()
-        work.add_done_callback(lambda _: self._end())
-        await asyncio.shield(work)
-
-    def _begin(self) -> None:
-        self._under_way += 1
-        self._idle.clear()
-
-    def _end(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._idle.set()
+    def _beside(self, removal: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(removal)
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+        return task
 
 
 def _place_in(settings: AwsS3Settings, root_path: str) -> tuple[str, str]:

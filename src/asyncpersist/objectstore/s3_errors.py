@@ -46,7 +46,13 @@ class Place:
         return text
 
 
-_THROTTLED = {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
+_THROTTLED = {"RequestLimitExceeded", "SlowDown"}
+"""Besides those that start with `Throttling`. Any other 503 may come from a proxy, after the store did what was asked;
+or, as SlowDownWrite, from a store that did it in part.
+"""
+
+_FAILED = {"InternalError", "RequestTimeout", "ServiceUnavailable"}
+"""What also comes without a status of its own, in the answer to a deletion or to the end of an upload."""
 
 _WRONG_REGION = "the bucket {bucket} is not in the region {region}. Give the region in which it is"
 
@@ -127,7 +133,7 @@ def refusal(response: Mapping[str, Any], place: Place, what: str, intent: Intent
             f"{where}: the store has no create-if-absent, without which two runs could destroy each other's state. "
             f"Use a store that has it {said}"
         )
-    if status in (429, 503) or code in _THROTTLED:
+    if status == 429 or code in _THROTTLED or code.startswith("Throttling"):
         return Throttled(f"{where}: the store asks for fewer requests {said}", _retry_after(metadata))
     if code in _EXPIRED and not place.own_keys:
         return StoreUnavailable(f"{where}: the credentials that AWS's chain found have expired. Renew them {said}")
@@ -141,7 +147,7 @@ def refusal(response: Mapping[str, Any], place: Place, what: str, intent: Intent
         return StoreUnavailable(
             f"{where}: {_FOR_NOW.get(code, 'it conflicts with something else').format(**values)} {said}"
         )
-    if (status >= 500 and status != 501) or status == 408 or code in ("InternalError", "RequestTimeout"):
+    if (status >= 500 and status != 501) or status == 408 or code in _FAILED:
         return _lost(place, what, f"the store failed {said}", intent)
     return StateUnwritable(f"{where}: the store refused it {said}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from asyncpersist.errors import AsyncPersistError
@@ -29,11 +29,16 @@ class Ask(Protocol):
 
 
 async def put_in_parts(
-    ask: Ask, what: str, name: str, data: bytes, see_through: Callable[[asyncio.Task[None]], Awaitable[None]]
+    ask: Ask,
+    what: str,
+    name: str,
+    data: bytes,
+    beside: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
 ) -> None:
-    """Puts `data` under `name`. Whatever goes wrong, cancellation too, the parts are removed first, as far as possible.
+    """Puts `data` under `name`. If that fails, the parts are removed first, as far as possible.
 
-    `see_through` waits for a task that has to end even if the caller is cancelled.
+    If it is cancelled, they are removed later: `beside` starts what goes on when the call has returned, and whoever
+    gives it waits for that in the end, or cancels it.
     """
     begun = asyncio.ensure_future(ask("create_multipart_upload", what, Intent.PREPARE, Key=name))
     try:
@@ -48,8 +53,11 @@ async def put_in_parts(
             UploadId=upload,
             MultipartUpload={"Parts": parts},
         )
+    except asyncio.CancelledError:
+        beside(_abort(ask, name, begun))
+        raise
     except BaseException:
-        await see_through(asyncio.create_task(_abort(ask, name, begun)))
+        await asyncio.shield(beside(_abort(ask, name, begun)))
         raise
 
 
@@ -86,10 +94,10 @@ async def _abort(ask: Ask, name: str, begun: asyncio.Future[dict[str, Any]]) -> 
             await ask(
                 "abort_multipart_upload", "its parts cannot be removed", Intent.PREPARE, Key=name, UploadId=upload
             )
-    except (AsyncPersistError, TimeoutError) as exc:
+    except (AsyncPersistError, TimeoutError, asyncio.CancelledError) as exc:
         logger.warning(
             "the parts of an unfinished upload of %s stay in the bucket: %s. A lifecycle rule with "
             "AbortIncompleteMultipartUpload removes such",
             name,
-            exc or "the store did not answer in time",
+            str(exc) or "the store did not answer in time",
         )

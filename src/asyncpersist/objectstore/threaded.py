@@ -23,7 +23,8 @@ class ThreadedStore(ObjectStore):
     """`inner`, all of whose calls run in one daemon thread, which the first of them starts.
 
     A cancelled call is cancelled over there, and returns once it has ended there. `aclose` waits for the calls under
-    way, closes `inner` in its thread and ends the thread; after it every call raises `StoreUnavailable`.
+    way, closes `inner` in its thread and ends the thread; after it every call raises `StoreUnavailable`. It has
+    to be closed: at the end of the process the thread is cut off, and what `inner` has open is not closed.
     """
 
     def __init__(self, inner: ObjectStore) -> None:

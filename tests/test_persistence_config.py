@@ -137,6 +137,8 @@ async def test_the_filesystem_backend(tmp_path: Path, monkeypatch) -> None:
         ("", ValueError),
         (b"state", TypeError),
         ("a\0b", ValueError),
+        ("s3://bucket/prefix", ValueError),
+        ("az:/container", ValueError),
         ("\ud800", ValueError),
     ):
         with pytest.raises(error, match=r"Backend\.filesystem"):
@@ -153,12 +155,29 @@ async def test_memory_lives_as_long_as_its_backend() -> None:
 
 def test_a_store_of_the_users_own() -> None:
     store = MemoryStore()
-    assert Backend(store).open_store(Disk()) is store
+    assert Backend(store).open_store(Disk()).describe() == store.describe()
     with pytest.raises(TypeError, match="ObjectStore, not dict"):
         Backend({})
 
 
 ACCOUNT_KEY = base64.b64encode(b"very secret indeed").decode()
+
+
+async def test_a_strange_error_of_a_users_store_says_whose_it_is() -> None:
+    class Strange(MemoryStore):
+        async def put(self, key: str, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        await Backend(Strange()).open_store(Disk()).put("objects/a", b"")
+    assert "put('objects/a') of the object store memory" in caught.value.__notes__[0]
+
+
+def test_a_backend_shows_where_it_is() -> None:
+    assert repr(Backend.memory()) == "Backend('memory')"
+    assert repr(Backend.filesystem("/some/where")) == "Backend('/some/where')"
+    shown = repr(Backend.s3("root", AwsS3Settings(bucket_name="bucket"), single_writer=True))
+    assert shown == "Backend('s3://bucket/root', single_writer=True)"
 
 
 def test_an_s3_backend() -> None:

@@ -81,7 +81,7 @@ def _examine(path: Path, mark: Mark | None, *, anew: bool, clean: bool) -> None:
             if clean and mark is not None and size > mark.length:
                 raise OutputChanged(
                     f"{path}: {size} bytes, but {mark.length} were committed when the last run ended: it was appended "
-                    f"to. {_REMEDY}"
+                    f"to, perhaps by a run that goes on with another copy of the state. {_REMEDY}"
                 )
     finally:
         os.close(fd)

@@ -1,7 +1,8 @@
 """What an object store promises: bytes under keys, listed, created at most once.
 
 A key is a relative path of `/`-separated names out of letters, digits, `.`, `_` and `-`; no name starts with a dot.
-A store knows nothing of what it keeps. Fencing and commit rest on `create` alone.
+What is no key is refused with `ValueError`: `check_key` does that. A store knows nothing of what it keeps. Fencing and
+commit rest on `create` alone.
 
 How to add a store: subclass `ObjectStore` in a module of its own, translate the vendor's errors into those below,
 and run `asyncpersist.testing.contract` against it.
@@ -57,6 +58,7 @@ class ObjectStore(ABC):
     Every method raises `StoreUnavailable` where the store did not do what was asked and the same call may succeed
     later: `Throttled`, which is one, where it asks for patience, `OutcomeUnknown`, which is another, where a write may
     have happened. `StateUnwritable` where it never will.
+    No other error is known to a run: it ends with it. After `aclose` writes raise `StoreUnavailable`.
     A cancelled write has an unknown outcome. What a returned write wrote is durable.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncpersist.clock import Clock
+from asyncpersist.clock import Clock, SystemClock
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.objectstore.limited import LimitedStore
 from asyncpersist.objectstore.retrying import RetryingStore
@@ -11,9 +11,11 @@ from asyncpersist.objectstore.threaded import ThreadedStore
 __all__ = ["remote"]
 
 
-def remote(inner: ObjectStore, clock: Clock) -> ObjectStore:
+def remote(inner: ObjectStore, clock: Clock | None = None) -> ObjectStore:
     """`inner`, a vendor's client, in a thread of its own, asked for a bounded amount at once, and again if need be.
 
-    Who waits for another attempt holds no place among the requests at once.
+    `inner` is called from that thread alone, and not from the one that made it. What it raises as `StoreUnavailable` is
+    asked again; who waits for that holds no place among the requests at once.
     """
+    clock = SystemClock() if clock is None else clock
     return ThreadedStore(RetryingStore(LimitedStore(inner), clock=clock))

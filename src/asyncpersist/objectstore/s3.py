@@ -109,7 +109,7 @@ class S3Store(ObjectStore):
         async with self._call():
             while limit is None or len(found) < limit:
                 params["MaxKeys"] = _BATCH if limit is None else min(_BATCH, limit - len(found))
-                page = await self._ask("list_objects_v2", "it cannot be listed", Intent.READ, **params)
+                page = await self._ask("list_objects_v2", "it cannot be listed", Intent.LIST, **params)
                 if "IsTruncated" not in page:
                     raise StoreUnavailable(
                         f"{self._place.name}: it cannot be listed: what answers at {self._place.endpoint} does not "

@@ -21,6 +21,7 @@ class Intent(Enum):
     """
 
     READ = "read"
+    LIST = "list"
     PREPARE = "prepare"
     WRITE = "write"
     CREATE = "create"
@@ -126,6 +127,11 @@ def refusal(response: Mapping[str, Any], place: Place, what: str, intent: Intent
     values = {"name": place.name, "bucket": place.bucket, "endpoint": place.endpoint, "region": place.region}
     if code == "NoSuchKey" and intent is Intent.READ:
         return KeyMissing(f"{where}: there is no such object")
+    if code == "NoSuchKey" and intent is Intent.LIST:
+        return StateUnwritable(
+            f"{where}: what answers at {place.endpoint} knows no such list. Mend the endpoint, which has no bucket "
+            f"in it {said}"
+        )
     if status == 412 and intent is Intent.CREATE:
         return KeyExists(f"{where}: it exists")
     if intent is Intent.CREATE and (status == 501 or code == "NotImplemented"):
@@ -170,7 +176,7 @@ def _misconfigured() -> tuple[type[Exception], ...]:
 
 
 def _lost(place: Place, what: str, why: str, intent: Intent) -> StoreUnavailable:
-    if intent in (Intent.READ, Intent.PREPARE):
+    if intent in (Intent.READ, Intent.LIST, Intent.PREPARE):
         return StoreUnavailable(f"{place.name}: {what}: {why}")
     return OutcomeUnknown(f"{place.name}: {what}, or may have been done all the same: {why}")
 

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncpersist.clock import SystemClock
 from asyncpersist.disk import Disk
 from asyncpersist.objectstore.azure import AzureStore
+from asyncpersist.objectstore.brought import BroughtStore
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.objectstore.memory import MemoryStore
@@ -25,6 +25,9 @@ _REMOTE_INTERVAL_MS = 100
 class _Directory:
     path: str
 
+    def client(self) -> FilesystemStore:
+        return FilesystemStore(self.path)
+
     def open(self, disk: Disk) -> ObjectStore:
         return FilesystemStore(self.path, disk)
 
@@ -38,7 +41,7 @@ class _Bucket:
         return S3Store(self.settings, self.root_path)
 
     def open(self, disk: Disk) -> ObjectStore:
-        return remote(self.client(), SystemClock())
+        return remote(self.client())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class _Container:
         return AzureStore(self.account, self.container, self.root_path, key=self.key, endpoint=self.endpoint)
 
     def open(self, disk: Disk) -> ObjectStore:
-        return remote(self.client(), SystemClock())
+        return remote(self.client())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ class Backend:
     engine_data_storage: Any = field(repr=False)
     fs_path: str | os.PathLike[str] | None = None
     single_writer: bool = field(default=False, kw_only=True)
+
+    def __repr__(self) -> str:
+        storage = self.engine_data_storage
+        where = storage.describe() if isinstance(storage, ObjectStore) else storage.client().describe()
+        return f"Backend({where!r}{', single_writer=True' if self.single_writer else ''})"
 
     def __post_init__(self) -> None:
         if not isinstance(self.engine_data_storage, ObjectStore | _Directory | _Bucket | _Container):
@@ -88,6 +96,11 @@ class Backend:
             raise ValueError("Backend.filesystem takes the path of a directory; the path given is empty or bytes")
         if "\0" in text or not _is_encodable(text):
             raise ValueError(f"Backend.filesystem takes the path of a directory; {text!r} cannot be one")
+        if text.startswith(("s3:/", "az:/")):
+            raise ValueError(
+                f"Backend.filesystem takes the path of a directory, not {text!r}; use Backend.s3 or Backend.azure, or "
+                f"./{text} if you mean a directory of that name. On the command line: s3://bucket/prefix"
+            )
         return cls(_Directory(text), fs_path=path)
 
     @classmethod
@@ -134,7 +147,7 @@ class Backend:
         """
         storage = self.engine_data_storage
         if isinstance(storage, ObjectStore):
-            return storage
+            return BroughtStore(storage)
         assert isinstance(storage, _Directory | _Bucket | _Container)
         return storage.open(disk)
 

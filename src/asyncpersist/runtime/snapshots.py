@@ -333,4 +333,7 @@ class Snapshots:
                 return await call()
             finally:
                 self._calls.discard(scope)
-        raise self.failure or OutcomeUnknown(f"{self._root.store.describe()} gave no answer before the run had to end")
+        raise self.failure or OutcomeUnknown(
+            f"{self._root.store.describe()} gave no answer before the run had to end. What is not committed is "
+            "not lost: the next run reads it again"
+        )

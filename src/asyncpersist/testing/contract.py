@@ -339,6 +339,7 @@ async def shows_whole_objects_only(open_store: Callable[[], ObjectStore]) -> Non
 
         async def read() -> None:
             while not writing.done():
+                await asyncio.sleep(0)  # so that others come to their turn even if the store never waits
                 assert await reader.get("put") in contents
                 listed = await _whole(reader)
                 assert {entry.size for entry in listed} <= sizes

@@ -15,7 +15,7 @@ from asyncpersist.disk import Disk
 from asyncpersist.errors import Unsupported
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.objectstore.memory import MemoryStore
-from asyncpersist.objectstore.s3_settings import AwsS3Settings
+from asyncpersist.objectstore.s3.settings import AwsS3Settings
 from asyncpersist.persistence import Backend, Config, PersistenceMode, SnapshotAccess
 
 M, A = PersistenceMode, SnapshotAccess

@@ -40,7 +40,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory, moto: Moto, azurite: Azurite)
         "AZURE_STORAGE_KEY": azure_server.KEY,
         "AZURE_STORAGE_SERVICE_ENDPOINT": azurite.endpoint,
         # Paid for once, and not by every child.
-        "ASYNCPERSIST_TEST_IMPORTS": "asyncpersist.objectstore.s3_client asyncpersist.objectstore.azure_client",
+        "ASYNCPERSIST_TEST_IMPORTS": "asyncpersist.objectstore.s3.client asyncpersist.objectstore.azure.client",
     }
     server = Jobs(tmp_path_factory.mktemp("jobs"), environment)
     yield server

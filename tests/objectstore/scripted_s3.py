@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from asyncpersist.objectstore.s3 import S3Store
-from asyncpersist.objectstore.s3_settings import AwsS3Settings
+from asyncpersist.objectstore.s3.settings import AwsS3Settings
+from asyncpersist.objectstore.s3.store import S3Store
 
 __all__ = ["Request", "ScriptedS3", "answer", "listing", "refused"]
 

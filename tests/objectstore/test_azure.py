@@ -29,8 +29,8 @@ from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import ContainerClient
 
 from asyncpersist.errors import StateUnwritable, StoreUnavailable
-from asyncpersist.objectstore import azure_blobs
-from asyncpersist.objectstore.azure import AzureStore
+from asyncpersist.objectstore.azure import blobs
+from asyncpersist.objectstore.azure.store import AzureStore
 from asyncpersist.objectstore.contract import KeyExists, KeyMissing, OutcomeUnknown, Throttled
 from tests.servers.azurite import ACCOUNT, KEY, Azurite
 
@@ -237,7 +237,8 @@ def test_a_store_names_its_container_and_its_prefix() -> None:
 
 def test_making_a_store_loads_nothing_of_the_vendor() -> None:
     made = (
-        "import sys; from asyncpersist.objectstore.azure import AzureStore; AzureStore('account', 'box', '', key=None);"
+        "import sys; from asyncpersist.objectstore.azure.store import AzureStore\n"
+        "AzureStore('account', 'box', '', key=None)\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('azure', 'aiohttp')])"
     )
     assert subprocess.run([sys.executable, "-c", made], capture_output=True, check=True, text=True).stdout == "[]\n"
@@ -245,7 +246,7 @@ def test_making_a_store_loads_nothing_of_the_vendor() -> None:
 
 async def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
-        if name.startswith("asyncpersist.objectstore.azure_") and not name.endswith("azure_place"):
+        if name.startswith("asyncpersist.objectstore.azure.") and not name.endswith((".place", ".store")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "azure.storage.blob", None)
     store = AzureStore(ACCOUNT, "container", "", key=KEY)
@@ -355,7 +356,7 @@ async def test_a_cancelled_put_leaves_the_store_usable(azurite: Azurite) -> None
 
 
 async def test_listings_are_paged_through(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(azure_blobs, "_PAGE", 3)
+    monkeypatch.setattr(blobs, "_PAGE", 3)
     container = azurite.new_container()
     async with service(always(None), azurite) as played:
         store = at(played.address, container=container)
@@ -655,8 +656,8 @@ async def test_half_an_object_is_none() -> None:
 async def test_a_service_that_takes_no_more_is_given_up(
     call: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(azure_blobs, "_SECONDS", 0.1)
-    monkeypatch.setattr(azure_blobs, "_BYTES_A_SECOND", 1e12)
+    monkeypatch.setattr(blobs, "_SECONDS", 0.1)
+    monkeypatch.setattr(blobs, "_BYTES_A_SECOND", 1e12)
     writers = []
 
     async def take_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

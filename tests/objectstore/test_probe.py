@@ -12,7 +12,7 @@ from asyncpersist.objectstore.contract import KeyExists
 from asyncpersist.objectstore.memory import MemoryStore
 from asyncpersist.objectstore.probe import probe
 from asyncpersist.objectstore.remote import remote
-from asyncpersist.objectstore.s3 import S3Store
+from asyncpersist.objectstore.s3.store import S3Store
 from asyncpersist.testing.stores import FaultyStore, Outcome
 from tests.servers.s3rver import S3rver
 from tests.servers.stores import KINDS, StorePlaces

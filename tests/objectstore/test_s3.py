@@ -18,8 +18,8 @@ import pytest
 import asyncpersist as ap
 from asyncpersist.errors import StateUnwritable, StoreUnavailable
 from asyncpersist.objectstore.contract import Entry, KeyExists, KeyMissing, OutcomeUnknown, Throttled
-from asyncpersist.objectstore.s3 import S3Store
-from asyncpersist.objectstore.s3_settings import AwsS3Settings, split_s3_path
+from asyncpersist.objectstore.s3.settings import AwsS3Settings, split_s3_path
+from asyncpersist.objectstore.s3.store import S3Store
 from tests.objectstore.scripted_s3 import Request, ScriptedS3, answer, listing, refused
 from tests.servers.moto import Moto
 
@@ -293,7 +293,7 @@ async def test_parts_that_cannot_be_removed_are_told(scripted: ScriptedS3, caplo
 async def test_parts_whose_removal_is_not_answered_are_told(
     scripted: ScriptedS3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncpersist.objectstore.s3_parts._ABORT_SECONDS", 0.05)
+    monkeypatch.setattr("asyncpersist.objectstore.s3.parts._ABORT_SECONDS", 0.05)
     store = scripted.store(BEGUN, *[PART] * 3, refused(500, "InternalError"), _never)
     with pytest.raises(OutcomeUnknown):
         await store.put("large", LARGE)
@@ -407,8 +407,8 @@ async def test_closing_gives_up_parts_that_are_not_removed_soon(
         reached.set()
         return await _never(_)
 
-    monkeypatch.setattr("asyncpersist.objectstore.s3._CLOSING_SECONDS", 0.05)
-    monkeypatch.setattr("asyncpersist.objectstore.s3_parts._ABORT_SECONDS", 600)
+    monkeypatch.setattr("asyncpersist.objectstore.s3.store._CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr("asyncpersist.objectstore.s3.parts._ABORT_SECONDS", 600)
     store = scripted.store(BEGUN, held)
     writing = asyncio.create_task(store.put("large", LARGE))
     await reached.wait()
@@ -523,7 +523,7 @@ async def test_an_unknown_host_is_named() -> None:
 async def test_a_store_that_does_not_answer(
     scripted: ScriptedS3, method: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncpersist.objectstore.s3_client._READ_SECONDS", 0.05)
+    monkeypatch.setattr("asyncpersist.objectstore.s3.client._READ_SECONDS", 0.05)
     store = scripted.store(_never)
     with pytest.raises(error, match="did not answer in time") as caught:
         await call(store, method)
@@ -537,8 +537,8 @@ async def test_a_store_that_stops_taking_data(monkeypatch: pytest.MonkeyPatch) -
         with contextlib.closing(writer):
             await over.wait()
 
-    monkeypatch.setattr("asyncpersist.objectstore.s3._PATIENCE", 0.1)
-    monkeypatch.setattr("asyncpersist.objectstore.s3._SLOWEST", 1 << 30)
+    monkeypatch.setattr("asyncpersist.objectstore.s3.store._PATIENCE", 0.1)
+    monkeypatch.setattr("asyncpersist.objectstore.s3.store._SLOWEST", 1 << 30)
     async with await asyncio.start_server(read_nothing, "127.0.0.1", 0) as server:
         endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         store = S3Store(AwsS3Settings("bucket", "key", "secret", endpoint=endpoint), "x")
@@ -763,7 +763,7 @@ def test_a_store_is_for_one_event_loop(moto: Moto) -> None:
 
 
 async def test_a_store_that_was_never_used_needs_no_closing_and_no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "asyncpersist.objectstore.s3_client", raising=False)
+    monkeypatch.delitem(sys.modules, "asyncpersist.objectstore.s3.client", raising=False)
     monkeypatch.setitem(sys.modules, "aiobotocore.config", None)
     store = S3Store(AwsS3Settings("bucket", "key", "secret"), "x")
     assert store.describe() == "s3://bucket/x"

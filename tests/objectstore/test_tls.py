@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from asyncpersist.errors import StateUnwritable, StoreUnavailable
-from asyncpersist.objectstore.azure import AzureStore
+from asyncpersist.objectstore.azure.store import AzureStore
 from asyncpersist.objectstore.contract import KeyExists, ObjectStore
-from asyncpersist.objectstore.s3 import S3Store
+from asyncpersist.objectstore.s3.store import S3Store
 from tests.servers import azurite
 from tests.servers.azurite import Azurite
 from tests.servers.certificates import Certificates, make_certificates
@@ -103,7 +103,7 @@ def test_azure(tls_azurite: Azurite, certificates: Certificates) -> None:
     """In a process of its own: what `SSL_CERT_FILE` says is taken in when Python's packages are imported."""
     program = f"""
 import asyncio
-from asyncpersist.objectstore.azure import AzureStore
+from asyncpersist.objectstore.azure.store import AzureStore
 from tests.objectstore.test_tls import round_trip
 asyncio.run(round_trip(AzureStore(
     {azurite.ACCOUNT!r}, {tls_azurite.new_container()!r}, "some/where",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.servers.process import ServerProcess
 
 if TYPE_CHECKING:
-    from asyncpersist.objectstore.s3_settings import AwsS3Settings
+    from asyncpersist.objectstore.s3.settings import AwsS3Settings
 
 __all__ = ["ACCESS_KEY", "SECRET_ACCESS_KEY", "Moto"]
 
@@ -46,7 +46,7 @@ class Moto(ServerProcess):
 
     def settings(self, bucket: str) -> AwsS3Settings:
         """What a user would pass to reach the bucket."""
-        from asyncpersist.objectstore.s3_settings import AwsS3Settings
+        from asyncpersist.objectstore.s3.settings import AwsS3Settings
 
         return AwsS3Settings(
             bucket_name=bucket,

@@ -9,7 +9,7 @@ from tests.servers.node import node_command
 from tests.servers.process import ServerProcess
 
 if TYPE_CHECKING:
-    from asyncpersist.objectstore.s3_settings import AwsS3Settings
+    from asyncpersist.objectstore.s3.settings import AwsS3Settings
 
 __all__ = ["S3rver"]
 
@@ -33,7 +33,7 @@ class S3rver(ServerProcess):
 
     def settings(self) -> AwsS3Settings:
         """What a user would pass to reach its bucket."""
-        from asyncpersist.objectstore.s3_settings import AwsS3Settings
+        from asyncpersist.objectstore.s3.settings import AwsS3Settings
 
         return AwsS3Settings(
             bucket_name=BUCKET,

@@ -59,14 +59,14 @@ class StorePlaces:
         return lambda: FilesystemStore(folder)
 
     def _s3(self) -> Callable[[], ObjectStore]:
-        from asyncpersist.objectstore.s3 import S3Store
+        from asyncpersist.objectstore.s3.store import S3Store
 
         server: moto.Moto = self._fixture("moto")
         settings = server.settings(server.new_bucket())
         return lambda: S3Store(settings, PREFIX)
 
     def _azure(self) -> Callable[[], ObjectStore]:
-        from asyncpersist.objectstore.azure import AzureStore
+        from asyncpersist.objectstore.azure.store import AzureStore
 
         server: azurite.Azurite = self._fixture("azurite")
         container = server.new_container()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from asyncpersist.objectstore.s3_settings import AwsS3Settings
+from asyncpersist.objectstore.s3.settings import AwsS3Settings
 
 __all__ = ["AwsS3Settings"]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asyncpersist.disk import Disk
-from asyncpersist.objectstore.azure import AzureStore
+from asyncpersist.objectstore.azure.store import AzureStore
 from asyncpersist.objectstore.brought import BroughtStore
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.objectstore.memory import MemoryStore
 from asyncpersist.objectstore.remote import remote
-from asyncpersist.objectstore.s3 import S3Store
-from asyncpersist.objectstore.s3_settings import AwsS3Settings
+from asyncpersist.objectstore.s3.settings import AwsS3Settings
+from asyncpersist.objectstore.s3.store import S3Store
 
 __all__ = ["Backend"]
 

@@ -9,7 +9,7 @@ import aiohttp
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
 from asyncpersist.errors import AsyncPersistError, StateUnwritable, StoreUnavailable
-from asyncpersist.objectstore.azure_place import AzurePlace
+from asyncpersist.objectstore.azure.place import AzurePlace
 from asyncpersist.objectstore.contract import OutcomeUnknown, Throttled
 
 __all__ = ["VENDOR_ERRORS", "code_of", "status_of", "translated"]

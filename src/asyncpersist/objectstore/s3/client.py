@@ -15,9 +15,9 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from asyncpersist.errors import StateUnwritable
-from asyncpersist.objectstore.s3_errors import Place, translated
-from asyncpersist.objectstore.s3_logging import keep_secrets_out_of_logs
-from asyncpersist.objectstore.s3_settings import AwsS3Settings, check_endpoint
+from asyncpersist.objectstore.s3.errors import Place, translated
+from asyncpersist.objectstore.s3.logs import keep_secrets_out_of_logs
+from asyncpersist.objectstore.s3.settings import AwsS3Settings, check_endpoint
 
 __all__ = ["open_client"]
 

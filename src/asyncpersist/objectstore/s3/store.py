@@ -16,9 +16,9 @@ from typing import Any
 from asyncpersist.errors import StoreUnavailable
 from asyncpersist.objectstore.contract import Entry, ObjectStore, check_key
 from asyncpersist.objectstore.own_loop import check_loop
-from asyncpersist.objectstore.s3_errors import Intent, Place, refusal, translated
-from asyncpersist.objectstore.s3_parts import PARTS_ABOVE, put_in_parts
-from asyncpersist.objectstore.s3_settings import AwsS3Settings, split_s3_path
+from asyncpersist.objectstore.s3.errors import Intent, Place, refusal, translated
+from asyncpersist.objectstore.s3.parts import PARTS_ABOVE, put_in_parts
+from asyncpersist.objectstore.s3.settings import AwsS3Settings, split_s3_path
 
 __all__ = ["S3Store"]
 
@@ -200,7 +200,7 @@ class S3Store(ObjectStore):
         async with self._opening:
             if self._client is None:
                 try:
-                    from asyncpersist.objectstore.s3_client import open_client
+                    from asyncpersist.objectstore.s3.client import open_client
                 except ImportError as exc:
                     raise ImportError(
                         f"{self._place.name}: S3 needs packages that are missing ({exc}). "

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from asyncpersist.clock import Clock, SystemClock
 from asyncpersist.errors import StoreUnavailable
-from asyncpersist.objectstore.azure_place import AzurePlace
+from asyncpersist.objectstore.azure.place import AzurePlace
 from asyncpersist.objectstore.contract import Entry, ObjectStore, check_key
 from asyncpersist.objectstore.own_loop import check_loop
 
 if TYPE_CHECKING:
-    from asyncpersist.objectstore.azure_blobs import AzureBlobs
+    from asyncpersist.objectstore.azure.blobs import AzureBlobs
 
 __all__ = ["AzureStore"]
 
@@ -123,7 +123,7 @@ class AzureStore(ObjectStore):
 
     def _opened(self) -> AzureBlobs:
         try:
-            from asyncpersist.objectstore.azure_blobs import AzureBlobs
+            from asyncpersist.objectstore.azure.blobs import AzureBlobs
         except ImportError as exc:
             raise ImportError(
                 f"{self._place.name}: Azure Blob Storage needs further packages: "

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from asyncpersist.errors import AsyncPersistError
-from asyncpersist.objectstore.s3_errors import Intent
+from asyncpersist.objectstore.s3.errors import Intent
 
 __all__ = ["PARTS_ABOVE", "Ask", "put_in_parts"]
 

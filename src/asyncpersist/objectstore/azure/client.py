@@ -19,7 +19,7 @@ from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import ContainerClient
 
-from asyncpersist.objectstore.azure_place import AzurePlace
+from asyncpersist.objectstore.azure.place import AzurePlace
 
 __all__ = ["Body", "ConnectionLost", "open_client"]
 

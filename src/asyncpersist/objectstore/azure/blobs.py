@@ -14,9 +14,9 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock
 
 from asyncpersist.errors import AsyncPersistError
-from asyncpersist.objectstore.azure_client import Body, open_client
-from asyncpersist.objectstore.azure_errors import VENDOR_ERRORS, code_of, status_of, translated
-from asyncpersist.objectstore.azure_place import AzurePlace
+from asyncpersist.objectstore.azure.client import Body, open_client
+from asyncpersist.objectstore.azure.errors import VENDOR_ERRORS, code_of, status_of, translated
+from asyncpersist.objectstore.azure.place import AzurePlace
 from asyncpersist.objectstore.contract import Entry, KeyExists, KeyMissing
 
 __all__ = ["AzureBlobs"]

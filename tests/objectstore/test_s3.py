@@ -630,6 +630,7 @@ async def test_no_credentials_are_found_out_before_anything_is_asked(scripted: S
     [
         ("AWS_ACCESS_KEY_ID", "key", "AWS_SECRET_ACCESS_KEY"),
         ("AWS_PROFILE", "nobody", "nobody"),
+        ("AWS_DEFAULT_REGION", "nowhere one", "nowhere one"),
         ("AWS_ENDPOINT_URL", "http://me:s3cret@127.0.0.1", "must hold no user name or password"),
     ],
 )
@@ -637,7 +638,7 @@ async def test_aws_settings_that_cannot_be_used(
     name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    own = ("key", "secret") if name == "AWS_ENDPOINT_URL" else (None, None)
+    own = ("key", "secret") if name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") else (None, None)
     store = S3Store(AwsS3Settings("bucket", *own), "x")
     with pytest.raises(StateUnwritable, match=rf"client cannot be set up: .*{says}") as caught:
         await store.check_writable()

@@ -166,6 +166,7 @@ def _misconfigured() -> tuple[type[Exception], ...]:
         vendor.ConfigParseError,
         vendor.EndpointProviderError,
         vendor.InvalidConfigError,
+        vendor.InvalidRegionError,
         vendor.MissingDependencyException,
         vendor.NoCredentialsError,
         vendor.ParamValidationError,

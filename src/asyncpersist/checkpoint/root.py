@@ -86,6 +86,7 @@ class Root:
         self._register = Register(store)
         self._leftovers = Leftovers(chain, sequences)
         self._until_listing = 0
+        self._summing = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -208,7 +209,9 @@ class Root:
         Raises `StoreUnavailable`, `StateUnwritable`.
         """
         key = object_key(self._claimed_head().generation, self._clock.token(), "arrow")
-        data, sums = await joined([piece.data for piece in pieces])
+        # One after the other: with many large pieces at once, threads that sum up would keep all processors.
+        async with self._summing:
+            data, sums = await joined([piece.data for piece in pieces])
         self._leftovers.unnamed.add(key)
         try:
             await self._store.put(key, data)

@@ -83,6 +83,7 @@ def test_a_takeover_in_doubt_stays_in_doubt_until_a_snapshot() -> None:
         streams={},
         sinks={},
         progress={},
+        logs={},
     )
     assert after.exclusive
     assert claim(after, True).exclusive
@@ -103,6 +104,7 @@ def test_a_snapshot_never_names_what_was_condemned() -> None:
             streams={"s": [ref(o(1, "x"))]},
             sinks={},
             progress={},
+            logs={},
         )
 
 
@@ -248,8 +250,8 @@ def test_no_flip_and_no_cut_goes_unnoticed(data) -> None:
 
 
 def test_a_newer_format_is_said_to_be_newer() -> None:
-    with pytest.raises(NewerFormat, match=r"here.*format 2.*up to format 1"):
-        decode(encode(msgspec.structs.replace(manifest(3), format=2)), "here")
+    with pytest.raises(NewerFormat, match=r"here.*format 3.*up to format 2"):
+        decode(encode(msgspec.structs.replace(manifest(3), format=3)), "here")
 
 
 # Merging

@@ -613,7 +613,7 @@ async def test_a_newer_format_is_refused(clock) -> None:
 async def test_a_damaged_marker_is_named(clock) -> None:
     store = MemoryStore()
     (await Run.start(store, clock)).root.abandon()
-    await store.put(MARKER, MARKER_BYTES.replace(b'"format":1', b'"format":2'))
+    await store.put(MARKER, MARKER_BYTES.replace(b'"format":2', b'"format":3'))
     with pytest.raises(DamagedState, match=MARKER):
         await Root.open(store, clock=clock)
 

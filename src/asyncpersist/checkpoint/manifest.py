@@ -18,6 +18,7 @@ __all__ = [
     "FORMAT",
     "Damaged",
     "Kind",
+    "LogFacts",
     "Manifest",
     "ObjectRef",
     "Owner",
@@ -29,7 +30,7 @@ __all__ = [
     "unseal",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """The format this version writes, and the newest it reads."""
 
 Kind = Literal["claim", "snapshot", "sweep", "release"]
@@ -43,7 +44,8 @@ class Damaged(Exception):
 class ObjectRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes of a snapshot: all of an object, or, from `start` on, a piece of one that holds several.
 
-    `length` in bytes, `checksum` SHA-256 in hexadecimal, the first and last epoch whose changes it holds.
+    `length` in bytes, `checksum` SHA-256 in hexadecimal, the first and last epoch whose changes it holds. `compacted`,
+    of a part of a log: rows of different epochs may have become one, of the last of them.
     """
 
     key: str
@@ -53,6 +55,21 @@ class ObjectRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: int
     first_epoch: int
     last_epoch: int
+    compacted: bool = False
+
+
+class LogFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of the log of one source.
+
+    `since`: the epoch after which it holds all that the source gave; 0: from the source's beginning. `ordered`: its
+    rows say in which order they were read. `retracted` counts the rows that were taken back and not compacted since;
+    `settled` is how many rows it had when it was last looked at whether compacting it pays.
+    """
+
+    since: int = 0
+    ordered: bool = False
+    retracted: int = 0
+    settled: int = 0
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +98,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     stepped yet. `streams`: stream name -> its objects in the order in which they apply. `sinks`: sink identity -> its
     position. `condemned`: keys that may be deleted once this manifest is committed. `exclusive` false: an owner before
     this one may still hold outputs open. `clean` false: the run that released the root had failed, so that outputs may
-    be longer than their positions. `shards` is room for later.
+    be longer than their positions. `logs`: source identity -> what is known of the log that the stream of that source
+    holds. `keep`: name -> the sequence of a snapshot that never expires. `shards` is room for later.
     `graph`, `progress` and positions are opaque JSON values.
     """
 
@@ -105,6 +123,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sinks: dict[str, dict[str, Any]] = {}
     condemned: list[str] = []
     progress: dict[str, Any] = {}
+    logs: dict[str, LogFacts] = {}
+    keep: dict[str, int] = {}
     shards: dict[str, Any] = {}
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner
+from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef, Owner
 from asyncpersist.checkpoint.retention import Retention, lineage
 from asyncpersist.errors import StateError
 
@@ -63,6 +63,8 @@ def claim(
         sinks={**sinks, **({} if head is None else head.sinks)},
         condemned=[] if head is None else [key for key in head.condemned if key not in gone],
         progress={} if head is None else head.progress,
+        logs={} if head is None else head.logs,
+        keep={} if head is None else head.keep,
     )
 
 
@@ -79,6 +81,7 @@ def snapshot(
     streams: Mapping[str, Sequence[ObjectRef]],
     sinks: Mapping[str, Mapping[str, Any]],
     progress: Mapping[str, Any],
+    logs: Mapping[str, LogFacts],
 ) -> Manifest:
     """The manifest of a snapshot that follows `head`.
 
@@ -108,6 +111,8 @@ def snapshot(
         sinks={name: dict(position) for name, position in sinks.items()},
         condemned=list(retention.condemned),
         progress=dict(progress),
+        logs=dict(logs),
+        keep=head.keep,
     )
 
 
@@ -119,6 +124,7 @@ def says(
     sinks: Mapping[str, Mapping[str, Any]],
     graph: Mapping[str, Any],
     progress: Mapping[str, Any],
+    logs: Mapping[str, LogFacts],
 ) -> bool:
     """Whether a manifest is a snapshot of this very content."""
     return (
@@ -128,6 +134,7 @@ def says(
         and manifest.sinks == sinks
         and manifest.graph == graph
         and manifest.progress == progress
+        and manifest.logs == logs
     )
 
 

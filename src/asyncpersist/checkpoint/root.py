@@ -30,7 +30,7 @@ from typing import Any
 from asyncpersist.checkpoint import protocol
 from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, object_key
 from asyncpersist.checkpoint.leftovers import Leftovers
-from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, Owner, encode
+from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef, Owner, encode
 from asyncpersist.checkpoint.ownership import OwnerState, judge, owner_of
 from asyncpersist.checkpoint.processes import start_of, this_process
 from asyncpersist.checkpoint.protocol import ClaimContended
@@ -53,12 +53,13 @@ _LEFT_LYING = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Bytes to be written, and what is known of them: how many rows, of which epochs, the first and the last."""
+    """Bytes to be written, and what is known of them, as in an `ObjectRef`."""
 
     data: bytes
     rows: int
     first_epoch: int
     last_epoch: int
+    compacted: bool = False
 
 
 _live_runs: set[tuple[int, str]] = set()
@@ -228,6 +229,7 @@ class Root:
                 rows=piece.rows,
                 first_epoch=piece.first_epoch,
                 last_epoch=piece.last_epoch,
+                compacted=piece.compacted,
             )
             for piece, start, summed in zip(pieces, starts, sums, strict=False)
         ]
@@ -244,6 +246,7 @@ class Root:
         sinks: Mapping[str, Mapping[str, Any]],
         graph: Mapping[str, Any],
         progress: Mapping[str, Any] | None = None,
+        logs: Mapping[str, LogFacts] | None = None,
         mode: str | None = None,
         access: str | None = None,
     ) -> Manifest:
@@ -258,7 +261,7 @@ class Root:
         settled = await self.settle()
         head = self._claimed_head()
         if settled is not None and protocol.says(
-            settled, epoch=epoch, streams=streams, sinks=sinks, graph=graph, progress=progress or {}
+            settled, epoch=epoch, streams=streams, sinks=sinks, graph=graph, progress=progress or {}, logs=logs or {}
         ):
             return settled
         stored = await self._list() if self._until_listing <= 0 else None
@@ -284,6 +287,7 @@ class Root:
             streams=streams,
             sinks=sinks,
             progress=progress or {},
+            logs=logs or {},
         )
         await self._commit(manifest, retention.kept)
         self._until_listing = _LISTING_EVERY if stored is not None else self._until_listing - 1

@@ -14,14 +14,17 @@ from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
+from asyncpersist.columnar.delta import ID, ORDER, PART
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
 from asyncpersist.errors import GraphError, OutputError, StateError
-from asyncpersist.graph.plan import Plan
+from asyncpersist.graph.node import SourceNode
+from asyncpersist.graph.plan import Plan, Vertex
 from asyncpersist.io.source import Needs, SourceReader
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
+from asyncpersist.runtime.log_rule import LogRule
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.snapshots import Snapshots
@@ -78,7 +81,7 @@ class Launch:
         snapshots = Snapshots(
             root,
             graph=self.plan.fingerprints(),
-            consolidated_logs=frozenset(f"log/{v.identity}" for v, _ in self.plan.sources if not v.demands.ids),
+            rules={f"log/{v.identity}": _rule(v, node) for v, node in self.plan.sources},
             compression=self.config.compression,
             clock=self.clock,
         )
@@ -205,3 +208,14 @@ class Launch:
             closing.push_async_callback(reader.aclose)
             readers.append(reader)
         return readers
+
+
+def _rule(vertex: Vertex, node: SourceNode) -> LogRule:
+    columns = list(node.columns)
+    if vertex.demands.ids:
+        columns.append(ID)
+    if node.source.retracts_parts(persistent=True):
+        columns.append(PART)
+    if node.ordered:
+        columns.append(ORDER)
+    return LogRule(tuple(columns))

@@ -30,6 +30,7 @@ from asyncpersist.columnar.state import Increment
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
 from asyncpersist.io.sink import Position
 from asyncpersist.objectstore.contract import OutcomeUnknown, Throttled
+from asyncpersist.runtime.log_rule import LogRule
 
 __all__ = ["Capture", "LogSegment", "Snapshots", "StateSegment"]
 
@@ -100,7 +101,8 @@ class Capture:
 class Snapshots:
     """The objects that make up the newest snapshot of a run, and how the next one comes about.
 
-    One snapshot is written at a time. It is the `LogStore` of a run with a root.
+    One snapshot is written at a time. It is the `LogStore` of a run with a root. `rules`: by stream, how each log is
+    kept.
     """
 
     temporary = False
@@ -110,7 +112,7 @@ class Snapshots:
         root: Root,
         *,
         graph: Mapping[str, Any],
-        consolidated_logs: frozenset[str],
+        rules: Mapping[str, LogRule],
         compression: codec.Compression,
         clock: Clock,
     ) -> None:
@@ -118,7 +120,7 @@ class Snapshots:
         assert head is not None, "a root is claimed before snapshots are written"
         self._root = root
         self._graph = dict(graph)
-        self._consolidated_logs = consolidated_logs
+        self._rules = dict(rules)
         self._reading = asyncio.Lock()
         self._compression = compression
         self._clock = clock
@@ -230,7 +232,7 @@ class Snapshots:
 
     def is_consolidated(self, stream: str) -> bool:
         """Whether neither ids nor epochs of a log matter to anyone, so that equal rows may become one."""
-        return stream in self._consolidated_logs
+        return stream in self._rules and self._rules[stream].repeats
 
     async def get(self, ref: ObjectRef) -> bytes:
         """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` and `Fenced` as `write` does."""
@@ -287,7 +289,7 @@ class Snapshots:
 
             def merge(parts: Sequence[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
                 if key is None:
-                    merged = codec.merge_log(parts, consolidate=stream in self._consolidated_logs)
+                    merged = codec.merge_log(parts, consolidate=self.is_consolidated(stream))
                 else:
                     merged = codec.merge_state(parts, key, drop_tombstones=whole)
                 return merged, codec.decode(merged).height

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from asyncpersist.disk import Disk
-from asyncpersist.errors import Unsupported
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.objectstore.memory import MemoryStore
 from asyncpersist.objectstore.s3.settings import AwsS3Settings
@@ -50,11 +49,7 @@ def test_which_modes_and_accesses_go_together(mode: M, access: A) -> None:
     }
     if mode in valid[access]:
         config = Config(BACKEND, persistence_mode=mode, snapshot_access=access)
-        if access is A.FULL and mode in (M.PERSISTING, M.OPERATOR_PERSISTING):
-            config.refuse_unbuilt()
-        else:
-            with pytest.raises(Unsupported, match="not built yet"):
-                config.refuse_unbuilt()
+        assert (config.persistence_mode, config.snapshot_access) == (mode, access)
     else:
         with pytest.raises(
             ValueError, match=rf"{access.name} does not go with .*{mode.name}; it goes with .*PERSISTING"
@@ -118,8 +113,7 @@ def test_what_a_changed_graph_gets() -> None:
     assert Config(BACKEND).graph_change == "replay"
     assert Config(BACKEND, persistence_mode=M.OPERATOR_PERSISTING).graph_change == "reject"
     assert Config(BACKEND, on_graph_change="reject").graph_change == "reject"
-    assert Config(BACKEND).keeps_log
-    assert not Config(BACKEND, persistence_mode=M.OPERATOR_PERSISTING).keeps_log
+    assert Config(BACKEND, snapshot_access=A.OFFSETS_ONLY).graph_change == "reject"
 
 
 async def test_the_filesystem_backend(tmp_path: Path, monkeypatch) -> None:

@@ -247,21 +247,6 @@ async def test_reordering_and_renaming_definitions_is_no_change(place: Place) ->
     assert final_rows(other, keys=0) == {("4",)}
 
 
-async def test_another_mode_is_refused(place: Place) -> None:
-    await place.count()
-    await refused(
-        place,
-        errors.ModeChanged,
-        "PERSISTING",
-        persistence_mode=ap.PersistenceMode.OPERATOR_PERSISTING,
-    )
-
-
-@pytest.mark.parametrize("mode", [m for m in ap.PersistenceMode if "OPERATOR" not in m.name and m.name != "PERSISTING"])
-async def test_what_is_not_built_is_refused(place: Place, mode: ap.PersistenceMode) -> None:
-    await refused(place, errors.Unsupported, mode.name, persistence_mode=mode)
-
-
 async def test_a_full_disk_says_so_and_is_survived(place: Place) -> None:
     for room in range(0, 6000, 400):
         with pytest.raises((errors.StoreUnavailable, errors.OutputError, OSError), match=r"(?i)full|no space"):

@@ -36,7 +36,17 @@ class Script:
 async def begin(store: ObjectStore, clock: ManualClock, *, takeover: bool = False) -> tuple[Root, Snapshots]:
     root = await Root.open(store, clock=clock)
     await root.claim(mode="M", access="A", takeover=takeover)
-    return root, Snapshots(root, graph={}, rules={}, compression="zstd", clock=clock)
+    return root, Snapshots(
+        root,
+        graph={},
+        mode="PERSISTING",
+        access="FULL",
+        streams={},
+        rules={},
+        facts={},
+        compression="zstd",
+        clock=clock,
+    )
 
 
 async def segment(snapshots: Snapshots, n: int) -> ObjectRef:

@@ -18,7 +18,7 @@ from asyncpersist.cli.history import read_history
 from asyncpersist.cli.printing import PLACES, describe
 from asyncpersist.cli.printing_thread import PrintingThread
 from asyncpersist.cli.run_figures import Figures, Subject, figures
-from asyncpersist.cli.run_modes import built_modes, mode_of
+from asyncpersist.cli.run_modes import MODES, mode_of
 from asyncpersist.cli.run_signals import asked_to_end
 from asyncpersist.cli.run_target import load_graph
 from asyncpersist.cli.state_location import backend_of, open_state
@@ -62,7 +62,7 @@ def run(
         typer.Option(
             parser=mode_of,
             metavar="MODE",
-            help=f"What is kept: {' or '.join(built_modes())}. By default persisting.",
+            help=f"What is kept, and what a restart does: {MODES}. By default persisting.",
             show_default=False,
         ),
     ] = None,

@@ -67,7 +67,8 @@ class OperatorNode(Node):
 
     `make(demands)` gives a new operator for one run. `input_ids(ids)` says, for each input, whether the operator needs
     ids of it when its output does or does not carry them. `keeps_append_only`: without retractions in the inputs there
-    are none in the output. `order_dependent` operators give another result when rows arrive in another order.
+    are none in the output. `order_dependent` operators give another result when rows arrive in another order: for
+    these, the logs of all sources above keep their history.
     """
 
     columns: Mapping[str, DType]

@@ -1,7 +1,9 @@
 """From a graph to a plan: an order, an identity for every node, and what is asked of each operator.
 
 Identity: a node is known by its `name=`, else by its definition and those of its inputs, with an ordinal only between
-identical ones. So renaming a variable or reordering definitions changes nothing.
+identical ones. So renaming a variable or reordering definitions changes nothing. A fingerprint says whether a node
+computes the same from the same: of a source with a name only what kind it is and its schema are part of it, so that
+its files may move.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,17 +20,21 @@ from asyncpersist.errors import GraphError
 from asyncpersist.graph.context import Graph
 from asyncpersist.graph.node import Demands, Node, OperatorNode, SinkNode, SourceNode
 
-__all__ = ["Plan", "Vertex", "differences", "plan_graph"]
+__all__ = ["Plan", "Vertex", "differences", "plan_graph", "schema_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A node in its place. `inputs` are positions in the plan's order; `description` is for people."""
+    """A node in its place. `inputs` are positions in the plan's order; `description` is for people.
+
+    `sources`: the positions of the sources that it is computed from; of a source, its own.
+    """
 
     node: Node
     identity: str
     fingerprint: str
     inputs: tuple[int, ...]
+    sources: frozenset[int]
     demands: Demands
 
     @property
@@ -55,15 +62,17 @@ class Plan:
         """The sinks, in order."""
         return [(vertex, vertex.node) for vertex in self.vertices if isinstance(vertex.node, SinkNode)]
 
-    def fingerprints(self) -> dict[str, dict[str, str]]:
-        """What a manifest keeps of the graph: by identity, the fingerprint and a description."""
-        return {v.identity: {"fingerprint": v.fingerprint, "description": v.description} for v in self.vertices}
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """What a manifest keeps of the graph: by identity, the fingerprint, a description, and what tells changes."""
+        return {vertex.identity: _entry(vertex) for vertex in self.vertices}
 
 
-def plan_graph(graph: Graph, *, persistent: bool) -> Plan:
+def plan_graph(graph: Graph, *, persistent: bool, identified: bool = False, rules: Literal[1, 2] = 2) -> Plan:
     """The plan of a graph, for runs with a state root or without.
 
-    Raises `GraphError` for a graph without sinks and for a name given twice.
+    `identified`: sources give ids although nothing in this graph asks for them, where that takes nothing away. `rules`:
+    by which fingerprints are made; 1 are those of manifests of format 1, in which the whole definition of a named
+    source counts. Raises `GraphError` for a graph without sinks and for a name given twice.
     """
     if not graph.sinks:
         raise GraphError(
@@ -73,14 +82,15 @@ def plan_graph(graph: Graph, *, persistent: bool) -> Plan:
     order = _topological(graph.sinks)
     positions = {id(node): i for i, node in enumerate(order)}
     inputs = [tuple(positions[id(parent)] for parent in node.inputs) for node in order]
-    fingerprints = _fingerprints(order, inputs, persistent)
+    fingerprints = _fingerprints(order, inputs, persistent, rules)
     identities = _identities(order, fingerprints)
-    demands = _demands(order, inputs, persistent)
-    return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, demands)))
+    sources = _sources(order, inputs)
+    demands = _demands(order, inputs, persistent, identified)
+    return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, sources, demands)))
 
 
-def differences(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """One line for each node added, removed or changed between two graphs' `fingerprints()`; empty if equal.
+def differences(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each node added, removed or changed between two graphs' `entries()`; empty if equal.
 
     Changed is also what without a name has the same description: its definition differs, or what it is computed from.
     """
@@ -112,12 +122,40 @@ def _topological(sinks: Iterable[SinkNode]) -> list[Node]:
     return order
 
 
-def _fingerprints(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool) -> list[str]:
+def _entry(vertex: Vertex) -> dict[str, Any]:
+    node = vertex.node
+    entry: dict[str, Any] = {"fingerprint": vertex.fingerprint, "description": vertex.description}
+    if isinstance(node, SourceNode):
+        entry["schema"] = schema_of(node)
+    elif isinstance(node, SinkNode) and node.sink.output is not None:
+        entry["output"] = node.sink.output
+    return entry
+
+
+def schema_of(node: SourceNode) -> dict[str, Any]:
+    """What has to stay for the log of a source to be of use: its kind, its columns, whether it keeps their order."""
+    columns = [[name, str(dtype)] for name, dtype in node.columns.items()]
+    return {"connector": str(node.definition.get("connector", "")), "columns": columns, "ordered": node.ordered}
+
+
+def _sources(order: list[Node], inputs: list[tuple[int, ...]]) -> list[frozenset[int]]:
+    result: list[frozenset[int]] = []
+    for position, (node, parents) in enumerate(zip(order, inputs, strict=True)):
+        own = {position} if isinstance(node, SourceNode) else set()
+        result.append(frozenset(own.union(*(result[parent] for parent in parents))))
+    return result
+
+
+def _fingerprints(
+    order: list[Node], inputs: list[tuple[int, ...]], persistent: bool, rules: Literal[1, 2]
+) -> list[str]:
     result: list[str] = []
     for node, parents in zip(order, inputs, strict=True):
         # Whether rows can be taken back decides what operators below keep, so it is part of what a source is.
         retracting = isinstance(node, SourceNode) and node.source.retracts(persistent=persistent)
-        form = [node.kind, node.name, node.definition, retracting, [result[parent] for parent in parents]]
+        moves = rules > 1 and isinstance(node, SourceNode) and node.name is not None
+        definition = schema_of(node) if isinstance(node, SourceNode) and moves else node.definition
+        form = [node.kind, node.name, definition, retracting, [result[parent] for parent in parents]]
         canonical = msgspec.json.encode(form, order="sorted")
         result.append(hashlib.sha256(canonical).hexdigest()[:32])
     return result
@@ -140,8 +178,9 @@ def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
     return identities
 
 
-def _demands(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool) -> list[Demands]:
-    ids = [False] * len(order)
+def _demands(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool, identified: bool) -> list[Demands]:
+    # With ids, a source whose single rows are removed by their values could not take them back.
+    ids = [identified and isinstance(node, SourceNode) and node.source.remover is None for node in order]
     for position in range(len(order) - 1, -1, -1):
         node = order[position]
         wanted: tuple[bool, ...] = ()

@@ -62,8 +62,12 @@ class FileSink(Sink):
         return str(self._path)
 
     @property
-    def on_restart(self) -> OnRestart:
-        return self._on_restart
+    def output(self) -> str | None:
+        return self.identity
+
+    @property
+    def overwrites(self) -> bool:
+        return self._on_restart == "overwrite"
 
     def initial(self) -> Position:
         return _position(START)
@@ -82,7 +86,7 @@ class FileSink(Sink):
                 with _STARTING:
                     examine(self._path, None, anew=True)
                     return OutputFile.create(self._path, disk, clock)
-            if self._on_restart == "overwrite":
+            if self.overwrites:
                 return OutputFile.create(self._path, disk, clock)
             return OutputFile.resume(self._path, _mark(position), exclusive=exclusive, disk=disk, clock=clock)
 
@@ -92,7 +96,7 @@ class FileSink(Sink):
         return writer
 
     def _starts_anew(self, persistent: bool) -> bool:
-        return not persistent or self._on_restart == "overwrite"
+        return not persistent or self.overwrites
 
 
 class FileWriter(SinkWriter):

@@ -43,5 +43,4 @@ def keyed(node: SourceNode, primary_key: Sequence[str], *, replaces: bool) -> Op
         columns=columns,
         make=make,
         input_ids=lambda ids: (False,),
-        order_dependent=True,
     )

@@ -37,6 +37,11 @@ class NullSink(Sink):
     def identity(self) -> str:
         return f"null output {self._ordinal}"
 
+    @property
+    def overwrites(self) -> bool:
+        """Always: it has no readers."""
+        return True
+
     def initial(self) -> Position:
         return {}
 

@@ -70,6 +70,14 @@ class ParquetSink(Sink):
         return str(self._path)
 
     @property
+    def output(self) -> str | None:
+        return self.identity
+
+    @property
+    def overwrites(self) -> bool:
+        return self._overwrites
+
+    @property
     def written_file(self) -> str:
         return str(self._path / part_name(1))
 

@@ -80,6 +80,16 @@ class Sink(ABC):
         """What it writes to, resolved: two sinks of one run with the same identity are refused."""
 
     @property
+    def output(self) -> str | None:
+        """Where others read what it writes, if they do: what is there must never contradict what was there before."""
+        return None
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether it may start anew where it has told its readers what does not hold any more."""
+        return False
+
+    @property
     def written_file(self) -> str:
         """The absolute path of a file that it writes, the first if there are several: no source may read it."""
         return self.identity

@@ -19,6 +19,7 @@ from asyncpersist.graph.context import current_graph
 from asyncpersist.graph.node import SinkNode
 from asyncpersist.io.python_values import values_of
 from asyncpersist.io.raised_in import noting
+from asyncpersist.io.render import OnRestart
 from asyncpersist.io.sink import Position, Sink, SinkWriter
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class SubscribeSink(Sink):
         on_end: Callable[[], Awaitable[None] | None] | None,
         on_time_end: OnTime | None,
         on_recovery: OnTime | None,
+        overwrites: bool = False,
     ) -> None:
         self._columns = dict(columns)
         self._label = label
@@ -66,11 +68,16 @@ class SubscribeSink(Sink):
         self._on_end = on_end
         self._on_time_end = on_time_end
         self._on_recovery = on_recovery
+        self._overwrites = overwrites
 
     @property
     def identity(self) -> str:
         """The label."""
         return self._label
+
+    @property
+    def overwrites(self) -> bool:
+        return self._overwrites
 
     def initial(self) -> Position:
         return {}
@@ -171,6 +178,7 @@ def subscribe(
     on_recovery: OnTime | None = None,
     name: str | None = None,
     delivery: Literal["immediate", "committed"] = "immediate",
+    on_restart: OnRestart = "continue",
 ) -> None:
     """Calls `on_change(key=, row=, time=, is_addition=)` for every row that comes or goes.
 
@@ -183,7 +191,11 @@ def subscribe(
     under their number: their rows come in later epochs. `on_recovery(time)` is called before anything else with the
     last epoch that holds (0: none does), so that what was told of later ones can be dropped.
 
-    `name` makes the subscription the same one over changes of the graph; the functions are no part of what it is.
+    `name` makes the subscription the same one over changes of the graph; the functions are no part of what it is. A new
+    subscription is told all rows that are there. One whose table is computed in another way since the last run has been
+    told what may not hold any more: that is refused, unless `on_restart="overwrite"` says that it may be told all rows
+    that are there, as if it were new.
+
     Raises `TypeError` and `ValueError` for wrong arguments, among them functions that cannot be called so, and
     `Unsupported` for `delivery="committed"`, which is not built yet.
     """
@@ -201,13 +213,17 @@ def subscribe(
         raise Unsupported('io.subscribe: delivery="committed" is not built yet; "immediate" is')
     if delivery != "immediate":
         raise ValueError(f'io.subscribe: delivery must be "immediate" or "committed", got {delivery!r}')
+    if on_restart not in ("continue", "overwrite"):
+        raise ValueError(f'io.subscribe: on_restart must be "continue" or "overwrite", got {on_restart!r}')
     _refuse_misfit("on_change", on_change, "key=, row=, time=, is_addition=", key=0, row={}, time=0, is_addition=True)
     _refuse_misfit("on_end", on_end, "no arguments")
     _refuse_misfit("on_time_end", on_time_end, "one argument, the time", 0)
     _refuse_misfit("on_recovery", on_recovery, "one argument, the time", 0)
     graph = current_graph()
     label = f"subscription {name!r}" if name is not None else f"subscription {len(graph.sinks) + 1}"
-    sink = SubscribeSink(table.columns, label, on_change, on_end, on_time_end, on_recovery)
+    sink = SubscribeSink(
+        table.columns, label, on_change, on_end, on_time_end, on_recovery, overwrites=on_restart == "overwrite"
+    )
     definition = {
         "connector": "subscribe",
         "columns": {column: str(dtype) for column, dtype in table.columns.items()},

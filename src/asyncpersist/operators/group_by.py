@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from asyncpersist.columnar.delta import ID, WEIGHT, Delta
 from asyncpersist.columnar.hashing import id_of
 from asyncpersist.columnar.state import State
 from asyncpersist.dtypes import DType
-from asyncpersist.operators.operator import Operator
+from asyncpersist.operators.operator import PRESENT_ROWS, Operator
 from asyncpersist.operators.reducers.batch import Batch
 from asyncpersist.operators.reducers.group_state import GroupState
 from asyncpersist.operators.reducers.plan import Plan
@@ -93,10 +93,7 @@ class GroupBy(Operator):
             raise RuntimeError(
                 "internal error: a retraction in an input that was said to be append-only. Please report it."
             )
-        for values in self._value_sets:
-            values.settle()
-        for log in self._value_logs:
-            log.settle()
+        self._settle()
         batch = Batch(delta, self._columns, compared=self._compared)
         if not self._keys:
             batch.add(_WHOLE, np.zeros(batch.height, np.uint8))
@@ -122,6 +119,23 @@ class GroupBy(Operator):
         change = self._emit(groups, lived, after > 0, old, new)
         self._collect()
         return change
+
+    def present(self) -> Iterator[Delta]:
+        self._settle()
+        live = np.flatnonzero(self._groups.weights > 0)
+        for start in range(0, len(live), PRESENT_ROWS):
+            slots = live[start : start + PRESENT_ROWS]
+            groups = self._groups.rows.gather(slots)
+            ids = [id_of(groups, list(self._by))] if self._ids else []
+            columns = [*(groups[key] for key in self._keys), *self._read(slots), *ids]
+            yield Delta(pl.DataFrame(columns), consolidated=True)
+
+    def _settle(self) -> None:
+        """Takes in what was loaded."""
+        for values in self._value_sets:
+            values.settle()
+        for log in self._value_logs:
+            log.settle()
 
     def _aggregate(self, batch: Batch) -> pl.DataFrame:
         """The groups of the batch: keys, `WEIGHT`, and what the accumulators ask for."""

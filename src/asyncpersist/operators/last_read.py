@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from asyncpersist.columnar.members import Members
 from asyncpersist.columnar.slot_array import SlotArray
 from asyncpersist.columnar.state import Increment, State
 from asyncpersist.dtypes import DType
-from asyncpersist.operators.operator import Operator
+from asyncpersist.operators.operator import PRESENT_ROWS, Operator
 from asyncpersist.operators.reducers.batch import canonical
 from asyncpersist.operators.replacement import differing, replacement
 from asyncpersist.operators.upsert import saved_as
@@ -83,6 +83,13 @@ class LastRead(Operator):
             output = replacement(same, None, new, gone=lived, come=lives)
         self._collect()
         return Delta(output.rows[list(self._output)], output.weights, consolidated=True)
+
+    def present(self) -> Iterator[Delta]:
+        live = np.flatnonzero(self._groups.weights > 0)
+        for start in range(0, len(live), PRESENT_ROWS):
+            rows = self._rows.rows.gather(self._last.items[live[start : start + PRESENT_ROWS]])
+            ids = [id_of(rows, self._key)] if self._ids else []
+            yield Delta(rows.with_columns(ids)[list(self._output)], consolidated=True)
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.columnar.state import State
 
-__all__ = ["Operator"]
+__all__ = ["PRESENT_ROWS", "Operator"]
+
+PRESENT_ROWS = 1 << 18
 
 
 class Operator(ABC):
@@ -25,3 +27,10 @@ class Operator(ABC):
     def states(self) -> Mapping[str, State]:
         """The pieces of state by a name that is stable over versions; empty for a stateless operator."""
         return {}
+
+    def present(self) -> Iterator[Delta]:
+        """What the output holds now, in pieces of up to `PRESENT_ROWS` rows, every row once: told from the state alone.
+
+        A row is exactly as it was emitted. Only operators with states can be asked.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no state that its output could be told from")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from asyncpersist.columnar.hashing import id_of
 from asyncpersist.columnar.slot_values import slot_values
 from asyncpersist.columnar.state import Increment, State
 from asyncpersist.dtypes import DType
-from asyncpersist.operators.operator import Operator
+from asyncpersist.operators.operator import PRESENT_ROWS, Operator
 from asyncpersist.operators.reducers.batch import canonical
 from asyncpersist.operators.replacement import differing, replacement
 
@@ -81,6 +81,15 @@ class Upsert(Operator):
             for values in self._values.values():
                 values.keep(kept)
         return Delta(output.rows[list(self._output)], output.weights, consolidated=True)
+
+    def present(self) -> Iterator[Delta]:
+        live = np.flatnonzero(self._rows.weights > 0)
+        for start in range(0, len(live), PRESENT_ROWS):
+            slots = live[start : start + PRESENT_ROWS]
+            keys = self._rows.rows.gather(slots)
+            ids = [id_of(keys, self._key)] if self._ids else []
+            rows = pl.DataFrame([*keys.get_columns(), *self._read(slots), *ids])
+            yield Delta(rows[list(self._output)], consolidated=True)
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from enum import Enum
 from typing import Literal
 
-from asyncpersist.errors import Unsupported
 from asyncpersist.persistence.backend import Backend
 
 __all__ = ["Config", "PersistenceMode", "SnapshotAccess"]
@@ -47,8 +46,6 @@ _VALID: dict[SnapshotAccess, tuple[PersistenceMode, ...]] = {
 _LONGEST_INTERVAL = 10 * 365 * 24 * 3600 * 1000
 """Milliseconds in ten years."""
 
-_BUILT = (PersistenceMode.PERSISTING, PersistenceMode.OPERATOR_PERSISTING)
-
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -60,13 +57,14 @@ class Config:
       RECORD and REPLAY with BATCH, SPEEDRUN_REPLAY, REALTIME_REPLAY and PERSISTING; OFFSETS_ONLY with PERSISTING and
       SELECTIVE_PERSISTING.
     - `continue_after_replay=False` ends the run with the replay; for the three replay modes, or with REPLAY.
-    - `on_graph_change`: `"replay"` or `"reject"`; None (default): replay where a log is kept, reject where none is.
-    - `on_schema_change`: `"reject"` (default) or `"reread"`.
+    - `on_graph_change`: what a graph that is another than in the run before gets: `"replay"`, new and changed operators
+      are given what is there; `"reject"`, an error. None (default): replay where a log is kept, reject where none is.
+    - `on_schema_change`: what a source with another schema gets: `"reject"` (default), or `"reread"`, it is read again
+      from its beginning.
     - `retain_snapshots`: how many snapshots are kept (10); `retain_for`: younger ones are kept as well (None).
     - `compression` of state files: `"zstd"` (default), `"lz4"` or `"uncompressed"`.
 
-    Built so far: PERSISTING and OPERATOR_PERSISTING with FULL; a changed graph or schema is refused. A valid setting
-    that asks for more raises `Unsupported` when a run starts.
+    What they mean is in the guide, and mode by mode in `persistence.keeping`.
 
     Raises `TypeError` or `ValueError`, which say what is allowed.
     """
@@ -137,30 +135,12 @@ class Config:
         )
 
     @property
-    def keeps_log(self) -> bool:
-        """Whether every source's log is kept."""
-        return self.persistence_mode is PersistenceMode.PERSISTING
-
-    @property
     def graph_change(self) -> Literal["replay", "reject"]:
-        """What a changed graph gets: `on_graph_change`, or the mode's own default."""
+        """What a changed graph gets: `on_graph_change`, or what is usual where a log is kept or is not."""
         if self.on_graph_change is not None:
             return self.on_graph_change
-        return "reject" if self.persistence_mode is PersistenceMode.OPERATOR_PERSISTING else "replay"
-
-    def refuse_unbuilt(self) -> None:
-        """Raises `Unsupported` for a valid setting that no run can carry out yet."""
-        if self.persistence_mode not in _BUILT:
-            raise Unsupported(
-                f"PersistenceMode.{self.persistence_mode.name} is not built yet; built are "
-                f"{' and '.join(mode.name for mode in _BUILT)}"
-            )
-        if self.snapshot_access is not SnapshotAccess.FULL:
-            raise Unsupported(f"SnapshotAccess.{self.snapshot_access.name} is not built yet; built is FULL")
-        if self.on_graph_change == "replay":
-            raise Unsupported('on_graph_change="replay" is not built yet; a changed graph is refused for now')
-        if self.on_schema_change == "reread":
-            raise Unsupported('on_schema_change="reread" is not built yet; a changed schema is refused for now')
+        offsets_only = self.snapshot_access is SnapshotAccess.OFFSETS_ONLY
+        return "reject" if offsets_only or self.persistence_mode is PersistenceMode.OPERATOR_PERSISTING else "replay"
 
 
 def _check_type(name: str, value: object, expected: type) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 from asyncpersist.columnar.consolidate import consolidate
 from asyncpersist.columnar.delta import ID, ORDER, PART, Delta, concat
 from asyncpersist.columnar.state import State
-from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
+from asyncpersist.graph.node import Node, OperatorNode, SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan
 from asyncpersist.operators.operator import Operator
 
@@ -29,20 +29,34 @@ class Dataflow:
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Every piece of operator state, under a name that is stable over runs."""
-        for position, operator in self._operators.items():
-            for name, state in operator.states().items():
-                yield f"state/{self._plan.vertices[position].identity}/{name}", state
+        for position in self._operators:
+            yield from self.states_of(position)
 
-    def step(self, arrived: Mapping[str, Sequence[Delta]]) -> dict[str, Delta]:
+    def states_of(self, position: int) -> Iterator[tuple[str, State]]:
+        """The same of the operator at one position of the plan."""
+        for name, state in self._operators[position].states().items():
+            yield f"state/{self._plan.vertices[position].identity}/{name}", state
+
+    @property
+    def stateful(self) -> frozenset[int]:
+        """The positions of operators with states."""
+        return frozenset(position for position, operator in self._operators.items() if operator.states())
+
+    def present(self, position: int) -> Iterator[Delta]:
+        """What the output of a stateful operator holds; see `Operator.present`."""
+        return self._operators[position].present()
+
+    def step(self, arrived: Mapping[str, Sequence[Delta]], *, only: frozenset[int] | None = None) -> dict[str, Delta]:
         """One epoch: from the sources' deltas by identity to the sinks' non-empty, consolidated deltas by identity.
 
+        `only`: the positions of what is stepped; the output of any other node is what has `arrived` under its identity.
         Raises what operators raise; the state is then undefined.
         """
         deltas: list[Delta] = []
         outputs: dict[str, Delta] = {}
         for position, vertex in enumerate(self._plan.vertices):
             node, inputs = vertex.node, [deltas[parent] for parent in vertex.inputs]
-            if isinstance(node, SourceNode):
+            if isinstance(node, SourceNode) or (only is not None and position not in only):
                 deltas.append(_combined(arrived.get(vertex.identity, ()), node, vertex.demands.ids))
             elif isinstance(node, OperatorNode):
                 deltas.append(self._operators[position].step(inputs))
@@ -54,13 +68,14 @@ class Dataflow:
         return outputs
 
 
-def _combined(deltas: Sequence[Delta], node: SourceNode, ids: bool) -> Delta:
+def _combined(deltas: Sequence[Delta], node: Node, ids: bool) -> Delta:
     if deltas:
         delta = concat(deltas)
         return Delta(delta.rows.drop(PART), delta.weights) if PART in delta.rows.columns else delta
-    schema: dict[str, pl.DataType] = {name: dtype.polars for name, dtype in node.columns.items()}
+    columns = node.columns if isinstance(node, SourceNode | OperatorNode) else {}
+    schema: dict[str, pl.DataType] = {name: dtype.polars for name, dtype in columns.items()}
     if ids:
         schema[ID] = pl.UInt128()
-    if node.ordered:
+    if isinstance(node, SourceNode) and node.ordered:
         schema[ORDER] = pl.Int64()
     return Delta(pl.DataFrame(schema=schema), consolidated=True)

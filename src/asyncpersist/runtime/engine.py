@@ -7,32 +7,36 @@ whoever holds it has the dataflow between two epochs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import Delta
-from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
 from asyncpersist.errors import RunStopped
 from asyncpersist.graph.plan import Plan
-from asyncpersist.io.source import Batch, Source, SourceReader
+from asyncpersist.io.source import Batch, SourceReader
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
+from asyncpersist.runtime.beginning import Beginning
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
 from asyncpersist.runtime.intake import Intake
-from asyncpersist.runtime.launch import Launch
+from asyncpersist.runtime.launch import Launch, Launched
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
+from asyncpersist.runtime.overlay import Overlay
+from asyncpersist.runtime.pace import Pace
+from asyncpersist.runtime.replay import Replay, in_epochs
 from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
-from asyncpersist.runtime.source_log import SourceLog
+from asyncpersist.runtime.source_log import LogStore, SourceLog
 from asyncpersist.runtime.spool import Spool
 from asyncpersist.runtime.statistics import Statistics
 from asyncpersist.runtime.stepping import Stepping
@@ -45,12 +49,17 @@ _UNCOMMITTED_BYTES = 1 << 30
 """Uncommitted input at which the dataflow waits for the store."""
 
 
+class _StoppedEarly(Exception):
+    """The run is to end before anything of it counts."""
+
+
 class Engine:
     """One run of one plan. `run` is the whole of it; the rest may be called from the same loop meanwhile."""
 
     def __init__(
         self,
         plan: Plan,
+        old_plan: Callable[[], Plan],
         config: Config | None,
         *,
         takeover: bool,
@@ -65,23 +74,24 @@ class Engine:
         self._plan = plan
         self._dataflow = Dataflow(plan)
         self._offsets = {identity: OffsetTable() for identity in self._sources}
-        self._states: dict[str, State] = dict(self._dataflow.states())
-        self._states |= {f"offsets/{identity}": table for identity, table in self._offsets.items()}
         self._launch = Launch(
             plan=plan,
+            old_plan=old_plan,
             config=config,
-            states=self._states,
+            dataflow=self._dataflow,
             offsets=self._offsets,
             takeover=takeover,
             disk=disk,
             clock=clock,
         )
+        self._launched = Launched()
         self._root: Root | None = None
         self._snapshots: Snapshots | None = None
         self._outlets: dict[str, Outlet] = {}
         self._logs: dict[str, SourceLog] = {}
 
         self._wake = asyncio.Event()
+        self._stop_asked = asyncio.Event()
         self._due = asyncio.Event()
         self._snapshots_over = asyncio.Event()
         self._between = asyncio.Lock()
@@ -101,6 +111,9 @@ class Engine:
         self._captured_since: float | None = None
         self._captured_at = self._began
         self._recovered: int | None = None
+        self._pace = Pace(0 if config is None else config.snapshot_interval_ms / 1000, began=self._began)
+        self._snapshot_seconds = 0.0
+        self._snapshot_bytes = self._bytes_before = 0
 
     # what others may call
 
@@ -112,6 +125,7 @@ class Engine:
         if self._ending and not self._stopping and self._snapshots is not None:
             self._snapshots.end_within(self._shutdown_timeout, cut=True)
         self._stopping = True
+        self._stop_asked.set()
         if not any(self._within_change):
             self._stop_reading()
         self._wake.set()
@@ -141,6 +155,8 @@ class Engine:
             uncommitted_bytes=self._fresh_bytes + self._captured_bytes,
             state_bytes_written=self._snapshots.state_bytes if self._snapshots else 0,
             log_bytes_written=self._snapshots.log_bytes if self._snapshots else 0,
+            snapshot_seconds=self._snapshot_seconds,
+            snapshot_bytes=self._snapshot_bytes,
             started_in=self._started_in,
             recovered_epoch=self._recovered,
         )
@@ -161,50 +177,135 @@ class Engine:
                 await closing.aclose()
 
     async def _run(self, closing: AsyncExitStack) -> None:
-        launched = await self._launch.open(closing)
+        self._launched = launched = await self._launch.open(closing)
         self._root, self._snapshots, self._outlets = launched.root, launched.snapshots, launched.outlets
         if launched.head is not None:
             self._recovered = launched.head.epoch or None
             self._rows_before = int(launched.head.progress.get("rows", 0))
-        self._dirty = any(outlet.moved for outlet in self._outlets.values())
+        self._dirty = any(outlet.moved for identity, outlet in self._outlets.items() if self._goes_on(identity))
         self._epochs = EpochClock(self._clock, self._recovered or 0)
-        follows = launched.head is not None and launched.head.generation > 1
-        for outlet in self._outlets.values():
-            await outlet.begin((self._recovered or 0) if follows else None)
+        follows = self._root is not None and launched.head is not None
+        for identity, outlet in self._outlets.items():
+            await outlet.begin((self._recovered or 0) if follows and self._goes_on(identity) else None)
         self._started_in = self._clock.monotonic() - self._began
         self.started.set_result(None)
         await self._flow(launched.readers, closing)
+
+    def _goes_on(self, sink: str) -> bool:
+        """Whether a sink has a position that is committed."""
+        resumption = self._launched.resumption
+        return resumption is not None and resumption.sinks[sink].how != "anew"
 
     # flow
 
     async def _flow(self, readers: list[SourceReader], closing: AsyncExitStack) -> None:
         async with anyio.create_task_group() as group:
-            for position, reader in enumerate(readers):
-                group.start_soon(self._pump, position, reader)
             for outlet in self._outlets.values():
                 group.start_soon(outlet.run)
-            if self._snapshots is not None:
-                group.start_soon(self._snapshot_in_turn, self._snapshots)
             scratch = Scratch(closing)
-            store = self._snapshots or Spool(scratch)
-            self._logs = {
-                identity: SourceLog(f"log/{identity}", store, group)
-                for identity, source in self._sources.items()
-                if self._keeps_log(source)
-            }
+            self._logs = self._open_logs(scratch, group)
             stepping = Stepping(self._plan, self._dataflow, offsets=self._offsets, logs=self._logs, scratch=scratch)
             try:
+                # Nothing is captured before what has no state was filled: until then the root holds more.
+                await self._begin(stepping, scratch)
+                if self._snapshots is not None:
+                    group.start_soon(self._snapshot_in_turn, self._snapshots)
+                for position, reader in enumerate(readers):
+                    group.start_soon(self._pump, position, reader)
+                if not self._launch.starts_sources:
+                    self._intake.end_all()
                 await self._step_in_turn(stepping)
+            except _StoppedEarly:
+                self._fail_waiters(None)
+                group.cancel_scope.cancel()
+                return
             except BaseException:
                 self._broken = True
                 raise
             await self._finish()
             group.cancel_scope.cancel()
 
-    def _keeps_log(self, source: Source) -> bool:
-        if self._config is not None and self._config.keeps_log:
-            return True
-        return source.retracts_parts(persistent=self._config is not None)
+    def _open_logs(self, scratch: Scratch, group: TaskGroup) -> dict[str, SourceLog]:
+        """Of each source that keeps a log: in the root, or where that is for this run alone."""
+        logs: dict[str, SourceLog] = {}
+        named = {f"log/{identity}": log.refs for identity, log in self._launched.logs.items()}
+        resumption = self._launched.resumption
+        for identity, source in self._sources.items():
+            start = None if resumption is None else resumption.sources[identity]
+            store: LogStore
+            if start is not None and start.logs and self._snapshots is not None:
+                store = self._snapshots
+            elif not source.retracts_parts(persistent=self._config is not None):
+                continue
+            elif start is not None and start.seeks and self._launch.keeping.replay is not None:
+                store = Overlay(scratch, named, self._launched.logs[identity].get)
+            else:
+                store = Spool(scratch)
+            logs[identity] = SourceLog(f"log/{identity}", store, group)
+        return logs
+
+    async def _begin(self, stepping: Stepping, scratch: Scratch) -> None:
+        """What comes before anything is read: what has no state is filled, logs are replayed."""
+        beginning = Beginning(
+            self._launched.resumption,
+            self._launched.logs,
+            plan=self._plan,
+            dataflow=self._dataflow,
+            logs=self._logs,
+            scratch=scratch,
+        )
+        if beginning.fills:
+            async with self._between:
+                epoch = await self._next_epoch()
+                await stepping.fill(self._until_stopped(beginning.contents(epoch)), beginning.only)
+                await self._tell(stepping, epoch)
+        if self._launch.keeping.replay is not None:
+            await self._replay(stepping, beginning.replay(self._launch.keeping.replay))
+            self._dirty = False  # the root holds all of it already
+
+    async def _until_stopped(
+        self, contents: AsyncGenerator[tuple[str, Delta], None]
+    ) -> AsyncGenerator[tuple[str, Delta], None]:
+        """What is half filled counts for nothing: the run ends as if it had not begun. Raises `_StoppedEarly`."""
+        async with aclosing(contents):
+            async for content in contents:
+                if self._stopping:
+                    raise _StoppedEarly
+                yield content
+
+    async def _replay(self, stepping: Stepping, replay: Replay) -> None:
+        how = self._launch.keeping.replay
+        begun: tuple[int, float] | None = None
+        async with aclosing(in_epochs(replay.rows())) as epochs:
+            async for recorded, pieces in epochs:
+                if how == "realtime":
+                    begun = begun or (recorded, self._clock.monotonic())
+                    await self._wait_until(begun[1] + (recorded - begun[0]) / 1000)
+                if self._stopping:
+                    return
+                epoch = await self._next_epoch() if how == "batch" else recorded
+                async for source, delta in pieces:
+                    self._rows += _rows(delta)
+                    await stepping.replay(source, delta)
+                await self._tell(stepping, epoch)
+
+    async def _wait_until(self, moment: float) -> None:
+        """Returns at a moment on the monotonic clock, or when the run is to end."""
+        pause = moment - self._clock.monotonic()
+        if pause <= 0:
+            return
+        sleeping = asyncio.ensure_future(self._clock.sleep(pause))
+        stopping = asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopping.cancel()
+
+    async def _next_epoch(self) -> int:
+        if pause := self._epochs.pause():
+            await anyio.sleep(pause)
+        return self._epochs.next()
 
     async def _pump(self, position: int, reader: SourceReader) -> None:
         with self._pumps[position]:
@@ -238,6 +339,14 @@ class Engine:
     async def _step(self, stepping: Stepping, taken: list[list[Batch]]) -> None:
         epoch = self._epochs.next()
         await self._take(stepping, epoch, taken)
+        await self._tell(stepping, epoch)
+        if self._fresh_since is None and self._snapshots is not None:
+            self._fresh_since = self._clock.monotonic()
+        if self._config is not None and self._config.snapshot_interval_ms == 0:
+            self._due.set()
+
+    async def _tell(self, stepping: Stepping, epoch: int) -> None:
+        """Ends an epoch: steps what was taken, and gives sinks what there is to tell."""
         told = set()
         async with aclosing(stepping.finish()) as outputs:
             async for identity, delta in outputs:
@@ -247,10 +356,6 @@ class Engine:
             self._outlets[identity].end_epoch(epoch)
         self._epoch_count += 1
         self._dirty = True
-        if self._fresh_since is None and self._snapshots is not None:
-            self._fresh_since = self._clock.monotonic()
-        if self._config is not None and self._config.snapshot_interval_ms == 0:
-            self._due.set()
 
     async def _take(self, stepping: Stepping, epoch: int, taken: list[list[Batch]]) -> None:
         """Takes what has arrived into an epoch, and what comes until every change in it is whole."""
@@ -314,9 +419,7 @@ class Engine:
 
     async def _until_due(self) -> None:
         assert self._config is not None
-        interval = self._config.snapshot_interval_ms / 1000
-        remaining = self._captured_at + interval - self._clock.monotonic() if interval else float("inf")
-        with anyio.move_on_after(max(0.0, remaining)):
+        with anyio.move_on_after(self._pace.remaining(self._clock.monotonic())):
             await self._due.wait()
         least = self._captured_at + self._config.backend.shortest_interval_ms / 1000 - self._clock.monotonic()
         if least > 0 and not self._ending:
@@ -325,6 +428,7 @@ class Engine:
 
     async def _snapshot(self, snapshots: Snapshots) -> None:
         self._captured_at = self._clock.monotonic()
+        self._pace.took(self._captured_at)
         if not self._dirty and not self._waiters:
             return
         async with self._between:
@@ -337,6 +441,9 @@ class Engine:
             capture = await self._capture()
         manifest = await snapshots.write(capture, committed=self._committed_logs)
         self._committed += 1
+        self._snapshot_seconds = self._clock.monotonic() - self._captured_at
+        written = snapshots.state_bytes + snapshots.log_bytes
+        self._snapshot_bytes, self._bytes_before = written - self._bytes_before, written
         self._captured_bytes, self._captured_since = 0, None
         self._wake.set()
         for waiter in waiters:
@@ -345,20 +452,26 @@ class Engine:
         self._answering = []
 
     def _committed_logs(self) -> None:
-        for log in self._logs.values():
+        for log in self._kept_logs():
             log.committed()
+
+    def _kept_logs(self) -> list[SourceLog]:
+        """The logs that lie in the root."""
+        resumption = self._launched.resumption
+        assert resumption is not None
+        return [log for identity, log in self._logs.items() if resumption.sources[identity].logs]
 
     async def _capture(self) -> Capture:
         def gather() -> list[StateSegment]:
-            captured = ((stream, state.key, state.capture()) for stream, state in self._states.items())
+            captured = ((stream, state.key, state.capture()) for stream, state in self._launched.states.items())
             return [StateSegment(stream, key, rows) for stream, key, rows in captured if rows is not None]
 
         self._dirty = False
         return Capture(
             epoch=self._epochs.last,
             states=await anyio.to_thread.run_sync(gather),
-            logs={log.stream: log.cut() for log in self._logs.values()},
-            positions={identity: outlet.barrier() for identity, outlet in self._outlets.items()},
+            logs={log.stream: log.cut() for log in self._kept_logs()},
+            positions={i: outlet.barrier() for i, outlet in self._outlets.items() if self._goes_on(i)},
             progress={"rows": self._rows_before + self._rows},
         )
 

@@ -42,6 +42,11 @@ class Intake:
         self._spoken[source] = True
         self._wake.set()
 
+    def end_all(self) -> None:
+        """Says that no source has anything."""
+        for source in range(len(self._queues)):
+            self.end(source)
+
     @property
     def ready(self) -> bool:
         """Whether an epoch can begin."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import anyio.to_thread
 import polars as pl
@@ -14,22 +16,27 @@ from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
-from asyncpersist.columnar.delta import ID, ORDER, PART
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
-from asyncpersist.errors import GraphError, OutputError, StateError
-from asyncpersist.graph.node import SourceNode
+from asyncpersist.errors import GraphError, ModeChanged, OutputError, StateError
+from asyncpersist.graph.node import SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan, Vertex
 from asyncpersist.io.source import Needs, SourceReader
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Config
+from asyncpersist.persistence.keeping import Keeping, keeping_of
 from asyncpersist.runtime import recovery
-from asyncpersist.runtime.log_rule import LogRule
+from asyncpersist.runtime.dataflow import Dataflow
+from asyncpersist.runtime.log_reading import LogReader
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
+from asyncpersist.runtime.resuming.resumption import Resumption, resume
+from asyncpersist.runtime.resuming.situation import Situation
 from asyncpersist.runtime.snapshots import Snapshots
 
 __all__ = ["Launch", "Launched"]
+
+logger = logging.getLogger("asyncpersist")
 
 _STATE_FILES = ("asyncpersist.json", "manifests/1.json", "objects/1.arrow")
 """What lies in a state directory, by example."""
@@ -39,26 +46,49 @@ _OUTLET_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A run that is open. Without persistence there is no root, nothing to take snapshots with, and no head."""
+    """A run that is open.
 
-    root: Root | None
-    snapshots: Snapshots | None
-    head: Manifest | None
-    readers: list[SourceReader]
-    outlets: dict[str, Outlet]
+    Without persistence there is no root, nothing to take snapshots with, no head and nothing to go on from; a replay
+    that may not write has a head, and no root that it owns. `logs`: by source, those there are; `states`: by stream,
+    what is kept.
+    """
+
+    root: Root | None = None
+    snapshots: Snapshots | None = None
+    head: Manifest | None = None
+    resumption: Resumption | None = None
+    logs: Mapping[str, LogReader] = field(default_factory=dict)
+    states: Mapping[str, State] = field(default_factory=dict)
+    readers: list[SourceReader] = field(default_factory=list)
+    outlets: dict[str, Outlet] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What a run is made of: `states` by stream, `offsets` by source; both empty, to be filled."""
+    """What a run is made of: `plan`, what it computes with, and `offsets` by source, both empty, to be filled.
+
+    `old_plan` makes the plan of the same graph by the rules of format 1.
+    """
 
     plan: Plan
+    old_plan: Callable[[], Plan]
     config: Config | None
-    states: Mapping[str, State]
+    dataflow: Dataflow
     offsets: Mapping[str, OffsetTable]
     takeover: bool
     disk: Disk
     clock: Clock
+
+    @cached_property
+    def keeping(self) -> Keeping:
+        """What the run keeps; nothing without a configuration."""
+        nothing = Keeping(writes=False, finds=False, logs="none", outputs="none")
+        return nothing if self.config is None else keeping_of(self.config)
+
+    @property
+    def starts_sources(self) -> bool:
+        """Whether sources are ever read."""
+        return self.keeping.replay is None or self.config is None or self.config.continue_after_replay
 
     async def open(self, closing: AsyncExitStack) -> Launched:
         """Checks, claims, fills the state and opens sinks and sources; what is to be closed is pushed on `closing`.
@@ -69,64 +99,190 @@ class Launch:
         await self._refuse_letters_as_input()
         await self._refuse_state_as_input()
         if self.config is None:
-            await self._check(None)
+            await self._check(None, clean=False)
             outlets = await self._open_sinks(None, None, closing)
-            return Launched(None, None, None, await self._open_sources(closing), outlets)
-        self.config.refuse_unbuilt()
+            return Launched(readers=await self._open_sources(None, closing), outlets=outlets)
         store = await anyio.to_thread.run_sync(self.config.backend.open_store, self.disk)
         if self.config.backend.owns_store:
             closing.push_async_callback(store.aclose)
-        root, fetched = await self._claim(self.config, store)
+        if not self.keeping.writes:
+            return await self._open_to_read(store, closing)
+        root, resumption, head, fetched = await self._claim(self.config, store)
         closing.callback(root.abandon)
-        snapshots = Snapshots(
-            root,
-            graph=self.plan.fingerprints(),
-            rules={f"log/{v.identity}": _rule(v, node) for v, node in self.plan.sources},
-            compression=self.config.compression,
-            clock=self.clock,
-        )
+        assert root.head is not None
+        states = self._kept_states(resumption)
+        snapshots = self._snapshots(self.config, root, resumption, head)
         closing.push_async_callback(snapshots.give_up)
-        head = root.head
-        assert head is not None
-        await recovery.fill(self.states, fetched)
+        await recovery.fill({**states, **self._sought(resumption)}, fetched)
         try:
-            outlets = await self._open_sinks(root, head, closing)
+            outlets = await self._open_sinks(root, resumption, closing)
         except (OSError, OutputError) as exc:
             reason = await recovery.reason(root, exc)
             if reason is exc:
                 raise
             raise reason from exc
-        return Launched(root, snapshots, head, await self._open_sources(closing), outlets)
+        readers = await self._open_sources(resumption, closing)
+        logs = self._logs(root, resumption, head)
+        return Launched(root, snapshots, head, resumption, logs, states, readers, outlets)
 
-    async def _claim(self, config: Config, store: ObjectStore) -> tuple[Root, dict[str, pl.DataFrame]]:
+    async def _open_to_read(self, store: ObjectStore, closing: AsyncExitStack) -> Launched:
+        """A replay that changes nothing: neither is the root claimed, nor what belongs to its owner touched."""
+        root = await Root.open(store, clock=self.clock)
+        head = self._in_present_words(root.head)
+        if head is None or not any(stream.startswith("log/") for stream in head.streams):
+            raise StateError(
+                f"{store.describe()} holds nothing to replay: no log of a source. Record one first, with "
+                "SnapshotAccess.RECORD, or name the state of a run that keeps logs."
+            )
+        resumption = self._resume(head, store)
+        fetched = await recovery.fetch(root, head, self._sought(resumption))
+        await recovery.fill(self._sought(resumption), fetched)
+        await self._check(resumption, clean=False)
+        outlets = await self._open_sinks(None, resumption, closing)
+        readers = await self._open_sources(resumption, closing)
+        return Launched(None, None, head, resumption, self._logs(root, resumption, head), {}, readers, outlets)
+
+    async def _claim(
+        self, config: Config, store: ObjectStore
+    ) -> tuple[Root, Resumption, Manifest | None, dict[str, pl.DataFrame]]:
         """The root, claimed, and what its head holds."""
         while True:
             root = await Root.open(
                 store, clock=self.clock, retain_snapshots=config.retain_snapshots, retain_for=config.retain_for
             )
-            head = root.head
-            if head is not None and head.epoch:
-                recovery.refuse(head, config, self.plan, store.describe())
+            head = self._in_present_words(root.head)
+            if head is not None and head.epoch and not self.keeping.finds:
+                raise ModeChanged(
+                    f"{store.describe()} holds a recording or the state of a run already, and RECORD only writes to an "
+                    "empty place: replay it with SnapshotAccess.REPLAY, or name another directory. Nothing was changed."
+                )
+            resumption = self._resume(head, store)
             await root.check(takeover=self.takeover)
-            fetched = await recovery.fetch(root, self.states)
-            for identity, table in self.offsets.items():
-                if (frame := fetched.pop(f"offsets/{identity}", None)) is not None:
+            wanted = {**self._loaded_states(resumption), **self._sought(resumption)}
+            fetched = await recovery.fetch(root, head if self.keeping.finds else None, wanted)
+            # Where sources continue has to be known for what they refuse.
+            for stream, table in self._sought(resumption).items():
+                if (frame := fetched.pop(stream, None)) is not None:
                     await anyio.to_thread.run_sync(table.load, frame)
-            await self._check(head)
-            known = head.sinks if head else {}
-            new = {v.identity: node.sink for v, node in self.plan.sinks if v.identity not in known}
+            await self._check(resumption, clean=head is not None and head.ended_cleanly)
+            new = {v.identity: n.sink for v, n in self.plan.sinks if resumption.sinks[v.identity].how == "new"}
             try:
                 await root.claim(
                     mode=config.persistence_mode.name,
                     access=config.snapshot_access.name,
-                    graph=self.plan.fingerprints(),
+                    graph=self._entries(resumption),
                     sinks={identity: dict(sink.initial()) for identity, sink in new.items()},
                     takeover=self.takeover,
                     single_writer=config.backend.single_writer,
                 )
             except ClaimContended:
                 continue
-            return root, fetched
+            self._tell(resumption, head)
+            return root, resumption, head, fetched
+
+    def _in_present_words(self, head: Manifest | None) -> Manifest | None:
+        if head is None or not head.epoch:
+            return head
+        old = any("schema" not in entry for identity, entry in head.graph.items() if identity.startswith("source"))
+        return recovery.in_present_words(head, self.old_plan(), self.plan) if old else head
+
+    def _resume(self, head: Manifest | None, store: ObjectStore) -> Resumption:
+        assert self.config is not None
+        return resume(
+            Situation(
+                plan=self.plan,
+                keeping=self.keeping,
+                newest=head,
+                stateful=self.dataflow.stateful,
+                graph_change=self.config.graph_change,
+                schema_change=self.config.on_schema_change,
+                where=store.describe(),
+            )
+        )
+
+    def _tell(self, resumption: Resumption, head: Manifest | None) -> None:
+        assert self.config is not None
+        if resumption.changes:
+            assert head is not None
+            logger.warning("the graph has changed since epoch %d:\n  %s", head.epoch, "\n  ".join(resumption.changes))
+        if resumption.empty:
+            names = ", ".join(self.plan.vertices[position].description for position in sorted(resumption.empty))
+            logger.warning(
+                "persistence mode %s, access %s: state of operators is not kept, so these begin empty: %s",
+                self.config.persistence_mode.name,
+                self.config.snapshot_access.name,
+                names,
+            )
+        if self.keeping.named_only and not any(node.name for _, node in self.plan.sources):
+            logger.warning(
+                "persistence mode %s keeps named sources only, and none has a name=: nothing of them is kept",
+                self.config.persistence_mode.name,
+            )
+
+    # What belongs to whom
+
+    def _kept_states(self, resumption: Resumption) -> dict[str, State]:
+        states: dict[str, State] = {}
+        for position in sorted(resumption.keeps):
+            states |= self.dataflow.states_of(position)
+        for identity, start in resumption.sources.items():
+            if start.keeps:
+                states[f"offsets/{identity}"] = self.offsets[identity]
+        return states
+
+    def _loaded_states(self, resumption: Resumption) -> dict[str, State]:
+        states: dict[str, State] = {}
+        for position in sorted(resumption.loads):
+            states |= self.dataflow.states_of(position)
+        return states
+
+    def _sought(self, resumption: Resumption) -> dict[str, OffsetTable]:
+        starts = resumption.sources.items()
+        return {f"offsets/{identity}": self.offsets[identity] for identity, start in starts if start.seeks}
+
+    def _entries(self, resumption: Resumption) -> dict[str, dict[str, object]]:
+        """The graph as a manifest of this run tells it."""
+        entries = self.plan.entries()
+        for position, vertex in enumerate(self.plan.vertices):
+            if isinstance(vertex.node, SourceNode):
+                entries[vertex.identity]["kept"] = resumption.sources[vertex.identity].keeps
+            elif not isinstance(vertex.node, SinkNode):
+                entries[vertex.identity]["kept"] = position in resumption.keeps or (
+                    self.keeping.states and position not in self.dataflow.stateful
+                )
+        return entries
+
+    def _snapshots(self, config: Config, root: Root, resumption: Resumption, head: Manifest | None) -> Snapshots:
+        sources = resumption.sources
+        continued = {*self._loaded_states(resumption)}
+        for identity, start in sources.items():
+            continued |= {f"offsets/{identity}"} if start.seeks and start.keeps else set()
+            continued |= {f"log/{identity}"} if start.seeks and start.logs else set()
+        streams = {} if head is None else {name: refs for name, refs in head.streams.items() if name in continued}
+        return Snapshots(
+            root,
+            graph=self._entries(resumption),
+            mode=config.persistence_mode.name,
+            access=config.snapshot_access.name,
+            streams=streams,
+            rules={f"log/{identity}": start.rule for identity, start in sources.items()},
+            facts={identity: start.facts for identity, start in sources.items() if start.logs},
+            compression=config.compression,
+            clock=self.clock,
+        )
+
+    def _logs(self, root: Root, resumption: Resumption, head: Manifest | None) -> dict[str, LogReader]:
+        """The logs of what goes on where it was."""
+        if head is None:
+            return {}
+        logs = {identity: head.streams.get(f"log/{identity}") for identity in resumption.sources}
+        return {
+            identity: LogReader(refs, resumption.sources[identity].rule, root.get)
+            for identity, refs in logs.items()
+            if refs and resumption.sources[identity].seeks
+        }
+
+    # What is refused
 
     async def _refuse_shared_outputs(self) -> None:
         seen: set[str] = set()
@@ -167,22 +323,33 @@ class Launch:
                         "be taken for input; name another directory for the state"
                     )
 
-    async def _check(self, head: Manifest | None) -> None:
-        for vertex, source in self.plan.sources:
-            await source.source.check(
-                self.offsets[vertex.identity].current() or None, persistent=self.config is not None
-            )
-        for vertex, sink in self.plan.sinks:
-            position = head.sinks.get(vertex.identity) if head else None
-            clean = head is not None and head.ended_cleanly
-            await sink.sink.check(position, persistent=self.config is not None, clean=clean)
+    async def _check(self, resumption: Resumption | None, *, clean: bool) -> None:
+        """Lets sources and sinks refuse. `clean`: the run before wrote nothing that it did not commit."""
+        if self.starts_sources:
+            for vertex, source in self.plan.sources:
+                keeps = resumption is not None and resumption.sources[vertex.identity].keeps
+                await source.source.check(self.offsets[vertex.identity].current() or None, persistent=keeps)
+        for vertex, node in self.plan.sinks:
+            start = None if resumption is None else resumption.sinks[vertex.identity]
+            if start is None or start.how == "anew":
+                await node.sink.check(None, persistent=False)
+            else:
+                ended = clean and start.how == "continue"
+                await node.sink.check(start.position, persistent=True, clean=ended)
 
-    async def _open_sinks(self, root: Root | None, head: Manifest | None, closing: AsyncExitStack) -> dict[str, Outlet]:
+    # What is opened
+
+    async def _open_sinks(
+        self, root: Root | None, resumption: Resumption | None, closing: AsyncExitStack
+    ) -> dict[str, Outlet]:
         outlets: dict[str, Outlet] = {}
-        for vertex, sink in self.plan.sinks:
-            writer = await sink.sink.open(
-                head.sinks[vertex.identity] if head else None,
-                persistent=head is not None,
+        for vertex, node in self.plan.sinks:
+            start = None if resumption is None else resumption.sinks[vertex.identity]
+            goes_on = start is not None and start.how != "anew"
+            position = start.position if start is not None and goes_on else None
+            writer = await node.sink.open(
+                node.sink.initial() if goes_on and position is None else position,
+                persistent=goes_on,
                 exclusive=root is None or root.exclusive,
                 disk=self.disk,
                 clock=self.clock,
@@ -190,32 +357,21 @@ class Launch:
             if root is not None:
                 writer.guard = root.confirm
             closing.push_async_callback(writer.aclose)
-            outlets[vertex.identity] = Outlet(writer, name=sink.sink.identity, bound=_OUTLET_BYTES)
+            outlets[vertex.identity] = Outlet(writer, name=node.sink.identity, bound=_OUTLET_BYTES)
         return outlets
 
-    async def _open_sources(self, closing: AsyncExitStack) -> list[SourceReader]:
+    async def _open_sources(self, resumption: Resumption | None, closing: AsyncExitStack) -> list[SourceReader]:
         readers: list[SourceReader] = []
-        for vertex, source in self.plan.sources:
-            reader = await source.source.open(
+        for vertex, node in self.plan.sources if self.starts_sources else ():
+            reader = await node.source.open(
                 self.offsets[vertex.identity].current() or None,
                 identity=vertex.identity,
-                needs=Needs(
-                    ids=vertex.demands.ids,
-                    parts=source.source.retracts_parts(persistent=self.config is not None),
-                    order=source.ordered,
-                ),
+                needs=self._needs(vertex, node),
             )
             closing.push_async_callback(reader.aclose)
             readers.append(reader)
         return readers
 
-
-def _rule(vertex: Vertex, node: SourceNode) -> LogRule:
-    columns = list(node.columns)
-    if vertex.demands.ids:
-        columns.append(ID)
-    if node.source.retracts_parts(persistent=True):
-        columns.append(PART)
-    if node.ordered:
-        columns.append(ORDER)
-    return LogRule(tuple(columns))
+    def _needs(self, vertex: Vertex, node: SourceNode) -> Needs:
+        parts = node.source.retracts_parts(persistent=self.config is not None)
+        return Needs(ids=vertex.demands.ids, parts=parts, order=node.ordered)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from asyncpersist.columnar.delta import ID
+from asyncpersist.columnar.delta import ID, ORDER, PART
+from asyncpersist.graph.node import SourceNode
+from asyncpersist.graph.plan import Plan
 
-__all__ = ["LogRule"]
+__all__ = ["LogRule", "rule_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +32,30 @@ class LogRule:
     @property
     def repeats(self) -> bool:
         """Whether equal rows may be many, so that each batch is looked at for them."""
-        return self.kept != "whole" and ID not in self.columns
+        return self.kept != "whole" and not self.identified
+
+    @property
+    def identified(self) -> bool:
+        """Whether its rows have ids."""
+        return ID in self.columns
+
+
+def rule_of(plan: Plan, position: int, *, whole: bool, apart: int) -> LogRule:
+    """How the log of the source at `position` is kept, `whole` or as small as can be."""
+    vertex = plan.vertices[position]
+    node = vertex.node
+    assert isinstance(node, SourceNode)
+    columns = list(node.columns)
+    if vertex.demands.ids:
+        columns.append(ID)
+    if node.source.retracts_parts(persistent=True):
+        columns.append(PART)
+    if node.ordered:
+        columns.append(ORDER)
+    if whole:
+        return LogRule(tuple(columns), "whole", apart=apart)
+    below = [other.node for other in plan.vertices if position in other.inputs]
+    if below and all(node.definition.get("replaces") for node in below):
+        key = tuple(below[0].definition["primary_key"])
+        return LogRule(tuple(columns), "latest", key, apart)
+    return LogRule(tuple(columns), apart=apart)

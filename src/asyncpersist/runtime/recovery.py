@@ -1,4 +1,4 @@
-"""What a restart refuses, and how it loads what it finds."""
+"""How a restart reads what it finds, and what it makes of a run's failure."""
 
 from __future__ import annotations
 
@@ -7,51 +7,57 @@ from collections.abc import Mapping
 
 import anyio
 import anyio.to_thread
+import msgspec
 import polars as pl
 
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.state import State
-from asyncpersist.errors import (
-    AsyncPersistError,
-    DamagedState,
-    Fenced,
-    GraphChanged,
-    ModeChanged,
-    OutputError,
-    StoreUnavailable,
-)
-from asyncpersist.graph.plan import Plan, differences
-from asyncpersist.persistence import Config
+from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, OutputError, StoreUnavailable
+from asyncpersist.graph.plan import Plan
 
-__all__ = ["fetch", "fill", "reason", "refuse"]
+__all__ = ["fetch", "fill", "in_present_words", "reason"]
 
 
-def refuse(head: Manifest, config: Config, plan: Plan, where: str) -> None:
-    """Raises `ModeChanged` or `GraphChanged` if what `head` holds is not what would go on."""
-    mode = config.persistence_mode.name
-    if head.mode != mode:
-        raise ModeChanged(
-            f"{where} was written with persistence_mode={head.mode}, this run asks for {mode}. "
-            f"Use PersistenceMode.{head.mode}, or another directory for a new start."
-        )
-    changes = differences(head.graph, plan.fingerprints())
-    if changes:
-        raise GraphChanged(
-            f"the graph is not the one that {where} was written by:\n  "
-            + "\n  ".join(changes)
-            + "\nGoing on with a changed graph is not built yet: restore the graph, or start anew with another "
-            "directory (and other output files). Nothing was changed."
-        )
+def in_present_words(manifest: Manifest, before: Plan, now: Plan) -> Manifest:
+    """A manifest of format 1 with the identities that its nodes have now; others as they are.
+
+    `before` and `now` are plans of one graph, the first by the rules of format 1. Where the graph is another than that
+    of the manifest, the nodes that are the same are found, as always.
+    """
+    entries = now.entries()
+    names: dict[str, str] = {}
+    graph = dict(manifest.graph)
+    for old, new in zip(before.vertices, now.vertices, strict=True):
+        known = graph.get(old.identity)
+        if known is not None and known["fingerprint"] == old.fingerprint:
+            del graph[old.identity]
+            graph[new.identity] = {**entries[new.identity], **known, "fingerprint": new.fingerprint}
+            names[old.identity] = new.identity
+    return msgspec.structs.replace(
+        manifest,
+        graph=graph,
+        streams={_renamed(stream, names): refs for stream, refs in manifest.streams.items()},
+        sinks={names.get(identity, identity): position for identity, position in manifest.sinks.items()},
+        logs={names.get(identity, identity): facts for identity, facts in manifest.logs.items()},
+    )
 
 
-async def fetch(root: Root, states: Mapping[str, State]) -> dict[str, pl.DataFrame]:
-    """Reads and verifies what the head holds for `states` (by stream); fills nothing.
+def _renamed(stream: str, names: Mapping[str, str]) -> str:
+    """`log/IDENTITY`, `offsets/IDENTITY` or `state/IDENTITY/NAME` under another identity; either may hold slashes."""
+    kind, _, rest = stream.partition("/")
+    for identity in sorted(names, key=len, reverse=True):
+        if rest == identity or rest.startswith(f"{identity}/"):
+            return f"{kind}/{names[identity]}{rest[len(identity) :]}"
+    return stream
+
+
+async def fetch(root: Root, head: Manifest | None, states: Mapping[str, State]) -> dict[str, pl.DataFrame]:
+    """Reads and verifies what a manifest of the root holds for `states` (by stream); fills nothing.
 
     Raises `DamagedState`, naming the object.
     """
-    head = root.head
     fetched: dict[str, pl.DataFrame] = {}
     if head is None:
         return fetched

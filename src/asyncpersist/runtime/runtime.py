@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import TracebackType
+from typing import Literal
 
 import anyio
 
@@ -12,8 +14,9 @@ from asyncpersist.clock import Clock, SystemClock
 from asyncpersist.disk import Disk
 from asyncpersist.errors import GraphError, RunStopped
 from asyncpersist.graph.context import Graph, current_graph
-from asyncpersist.graph.plan import plan_graph
+from asyncpersist.graph.plan import Plan, plan_graph
 from asyncpersist.persistence import Config
+from asyncpersist.persistence.keeping import keeping_of
 from asyncpersist.runtime.engine import Engine
 from asyncpersist.runtime.statistics import Statistics
 
@@ -73,7 +76,8 @@ class Runtime:
         if id(self._graph) in _running:
             raise GraphError("this graph is already running; a graph runs once at a time")
         self._engine = Engine(
-            plan_graph(self._graph, persistent=self._config is not None),
+            self._plan(),
+            partial(self._plan, rules=1),
             self._config,
             takeover=self._takeover,
             shutdown_timeout=self._shutdown_timeout,
@@ -149,6 +153,10 @@ class Runtime:
         self._entered()
         assert self._engine is not None
         return self._engine.statistics()
+
+    def _plan(self, rules: Literal[1, 2] = 2) -> Plan:
+        whole = self._config is not None and keeping_of(self._config).whole
+        return plan_graph(self._graph, persistent=self._config is not None, identified=whole, rules=rules)
 
     def _outcome(self, task: asyncio.Task[None]) -> None:
         """Raises the run's error, if it ended with one."""

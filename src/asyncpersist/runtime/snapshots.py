@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
+from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef
 from asyncpersist.checkpoint.packing import SMALL, packs
 from asyncpersist.checkpoint.root import Piece, Root
 from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
@@ -101,8 +101,8 @@ class Capture:
 class Snapshots:
     """The objects that make up the newest snapshot of a run, and how the next one comes about.
 
-    One snapshot is written at a time. It is the `LogStore` of a run with a root. `rules`: by stream, how each log is
-    kept.
+    One snapshot is written at a time. It is the `LogStore` of a run with a root. `streams`: those of the head that go
+    on. `rules`: by stream, how each log is kept; `facts`: by source, what is known of it.
     """
 
     temporary = False
@@ -112,7 +112,11 @@ class Snapshots:
         root: Root,
         *,
         graph: Mapping[str, Any],
+        mode: str,
+        access: str,
+        streams: Collection[str],
         rules: Mapping[str, LogRule],
+        facts: Mapping[str, LogFacts],
         compression: codec.Compression,
         clock: Clock,
     ) -> None:
@@ -120,12 +124,15 @@ class Snapshots:
         assert head is not None, "a root is claimed before snapshots are written"
         self._root = root
         self._graph = dict(graph)
+        self._mode = mode
+        self._access = access
         self._rules = dict(rules)
+        self._facts = dict(facts)
         self._reading = asyncio.Lock()
         self._compression = compression
         self._clock = clock
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
-        self._streams: dict[str, list[ObjectRef]] = {name: list(refs) for name, refs in head.streams.items()}
+        self._streams = {name: list(refs) for name, refs in head.streams.items() if name in streams}
         self.state_bytes = 0
         self.log_bytes = 0
         self.failure: StoreUnavailable | None = None
@@ -166,6 +173,9 @@ class Snapshots:
                 sinks=positions,
                 graph=self._graph,
                 progress=dict(capture.progress),
+                logs=self._facts,
+                mode=self._mode,
+                access=self._access,
             )
 
         manifest = await self._insist(commit)

@@ -91,6 +91,10 @@ class SourceLog:
             self._deltas[-_MOST_SMALL:] = [(epoch, Delta(whole.rows.rechunk(), whole.weights))]
             self._small = 0
 
+    def supersede(self) -> None:
+        """Says that what the store names is replaced by what is appended from now on."""
+        raise NotImplementedError
+
     def cut(self) -> list[asyncio.Future[ObjectRef]]:
         """At a barrier: the segments since the last one, in order, as they become written."""
         if self._deltas:

@@ -30,6 +30,10 @@ class Statistics(NamedTuple):
     """Bytes of operator state and offsets written in this run, merging included."""
     log_bytes_written: int
     """Bytes of source logs written in this run, merging included."""
+    snapshot_seconds: float
+    """Seconds that the last snapshot of this run took, from its barrier until it was committed."""
+    snapshot_bytes: int
+    """Bytes written for the last snapshot of this run: state, offsets and logs since the one before."""
     started_in: float
     """Seconds from the start until the state was loaded."""
     recovered_epoch: int | None

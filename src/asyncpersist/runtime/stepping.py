@@ -6,8 +6,9 @@ nothing of it leaves before the epoch is whole.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import anyio.to_thread
 import numpy as np
@@ -62,6 +63,19 @@ class Stepping:
         self._outputs: dict[str, list[Delta]] = {}
         self._output_rows = 0
         self._overflows: dict[str, Overflow] = {}
+        self._only: frozenset[int] | None = None
+
+    async def fill(self, contents: AsyncIterator[tuple[str, Delta]], only: frozenset[int]) -> None:
+        """Steps only the nodes at some positions of the plan, with the output of others by their identity."""
+        self._only = only
+        async for identity, delta in contents:
+            await self._pend(identity, delta)
+        await self._pass()
+        self._only = None
+
+    async def replay(self, source: str, delta: Delta) -> None:
+        """Takes in what a source gave in an earlier run, which its log has already."""
+        await self._pend(source, delta)
 
     async def take(self, epoch: int, source: str, batches: Sequence[Batch]) -> None:
         """Takes in what a source gave for this epoch; logs it, and steps it if it is much."""
@@ -135,7 +149,7 @@ class Stepping:
         if not pending:
             return
         try:
-            outputs = await anyio.to_thread.run_sync(self._dataflow.step, pending)
+            outputs = await anyio.to_thread.run_sync(partial(self._dataflow.step, pending, only=self._only))
         except NotThere as exc:
             raise self._explained(exc, pending) from exc
         for sink, delta in outputs.items():

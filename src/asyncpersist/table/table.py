@@ -190,8 +190,8 @@ class Table:
     ) -> GroupedTable:
         """The rows in groups of equal keys, to be followed by `reduce`. Without keys there is one group.
 
-        Keys are columns; None is a key like others. `instance` is one more key. `name` names the operator, so that its
-        state is found again after its definition changed. `id` and `sort_by` are not built yet.
+        Keys are columns; None is a key like others. `instance` is one more key. `name` names the operator where it is
+        shown, and tells it from equal ones. `id` and `sort_by` are not built yet.
         """
         if id is not None or sort_by is not None:
             raise Unsupported(f"groupby({'id' if id is not None else 'sort_by'}=...) is not built yet.")

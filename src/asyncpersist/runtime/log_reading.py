@@ -1,0 +1,109 @@
+"""What is in the log of a source, told in its order or as what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio.to_thread
+import numpy as np
+import polars as pl
+
+from asyncpersist.checkpoint.manifest import ObjectRef
+from asyncpersist.columnar import codec
+from asyncpersist.columnar.consolidate import consolidate
+from asyncpersist.columnar.delta import ID, WEIGHT, Delta, concat
+from asyncpersist.columnar.hashing import id_of
+from asyncpersist.errors import DamagedState
+from asyncpersist.runtime.log_rule import LogRule
+from asyncpersist.runtime.overflow import Overflow
+from asyncpersist.runtime.scratch import Scratch
+
+__all__ = ["LogReader", "as_delta", "identified"]
+
+_IN_MEMORY = 4_000_000
+"""Rows up to which a log is consolidated in memory."""
+_ORDINAL = "__ordinal"
+_SOURCE = "__source"
+
+
+@dataclass(frozen=True, slots=True)
+class LogReader:
+    """The objects of one log as they are named by a manifest; `get` reads one."""
+
+    refs: Sequence[ObjectRef]
+    rule: LogRule
+    get: Callable[[ObjectRef], Awaitable[bytes]]
+
+    async def frames(self, *, after: int = -1, until: int | None = None) -> AsyncGenerator[pl.DataFrame, None]:
+        """The rows, in their order, of the epochs after one and up to another: the rule's columns, `EPOCH`, `WEIGHT`.
+
+        `ID` is missing where it was not kept. Raises `DamagedState`, and what the store raises.
+        """
+        for ref in self.refs:
+            if ref.last_epoch <= after or (until is not None and ref.first_epoch > until):
+                continue
+            data = await self.get(ref)
+            frame = await anyio.to_thread.run_sync(self._decoded, ref, data, after, until)
+            if frame.height:
+                yield frame
+
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
+        """All rows in their order."""
+        async for frame in self.frames():
+            yield as_delta(frame)
+
+    async def net(self, scratch: Scratch, name: str) -> AsyncGenerator[Delta, None]:
+        """What is left when all that cancels out is dropped, no row twice; in bounded memory, in no particular order.
+
+        `name` is one that nobody else uses in `scratch`.
+        """
+        if sum(ref.rows for ref in self.refs) <= _IN_MEMORY:
+            deltas = [delta async for delta in self.deltas()]
+            if deltas:
+                yield await anyio.to_thread.run_sync(lambda: consolidate(concat(deltas)))
+            return
+        buckets = Overflow(await scratch.directory(), name)
+        async for delta in self.deltas():
+            await anyio.to_thread.run_sync(buckets.add, delta)
+        for sign in (-1, 1):
+            parts = buckets.parts(sign)
+            while (piece := await anyio.to_thread.run_sync(next, parts, None)) is not None:
+                yield piece
+        await anyio.to_thread.run_sync(buckets.remove)
+
+    def _decoded(self, ref: ObjectRef, data: bytes, after: int, until: int | None) -> pl.DataFrame:
+        try:
+            frame = codec.decode(data)
+        except ValueError as exc:
+            raise DamagedState(f"{ref.key} cannot be read as a log: {exc}") from exc
+        columns = [name for name in self.rule.columns if name in frame.columns or name != ID]
+        frame = frame.select(*columns, codec.EPOCH, WEIGHT)
+        if ref.first_epoch <= after or (until is not None and ref.last_epoch > until):
+            epoch = pl.col(codec.EPOCH)
+            frame = frame.filter(epoch > after if until is None else (epoch > after) & (epoch <= until))
+        return frame
+
+
+def as_delta(frame: pl.DataFrame) -> Delta:
+    """The rows of a log without their epochs."""
+    delta = Delta.from_weighted(frame.drop(codec.EPOCH))
+    assert delta.weights is not None
+    return Delta(delta.rows) if (delta.weights == 1).all() else delta
+
+
+def identified(delta: Delta, identity: str) -> Delta:
+    """What is left of a log of the source `identity`, with ids for rows that had none: equal rows are told apart.
+
+    Ids follow from the rows and their part. `delta` has no row twice.
+    """
+    if ID in delta.rows.columns:
+        return delta
+    rows, weights = delta.rows, delta.weights
+    times = np.ones(rows.height, np.int64) if weights is None else np.abs(weights)
+    places = np.repeat(np.arange(rows.height), times)
+    ordinals = np.arange(len(places)) - np.repeat(np.cumsum(times) - times, times)
+    many = rows[places].with_columns(pl.Series(_ORDINAL, ordinals), pl.lit(identity).alias(_SOURCE))
+    ids = id_of(many, [_SOURCE, *rows.columns, _ORDINAL])
+    signs = None if weights is None else np.sign(weights)[places]
+    return Delta(many.drop(_ORDINAL, _SOURCE).with_columns(ids), signs)

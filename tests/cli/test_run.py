@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import asyncpersist as ap
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import SystemClock
 from asyncpersist.objectstore.filesystem import FilesystemStore
@@ -157,7 +158,6 @@ def test_as_json(place: Path) -> None:
         (["job:graph", "--state", "s3://no bucket"], "'s3://no bucket' cannot be a state"),
         (["job:graph", "--state", "az://container"], "Set AZURE_STORAGE_ACCOUNT"),
         (["job:graph", "--state", "gs://bucket/prefix"], "states under gs:// are not built"),
-        (["job:graph", "--state", "state", "--mode", "batch"], "PersistenceMode.BATCH is not built yet"),
         (["job:graph", "--state", "input"], "lies within what source"),
     ],
 )
@@ -189,11 +189,32 @@ def test_an_error_while_it_runs(place: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["error"] == "MalformedInput"
 
 
-@pytest.mark.parametrize("option", [["--mode", "persisting"], ["--takeover"], ["--snapshot-interval-ms", "5"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--mode", "persisting"],
+        ["--takeover"],
+        ["--snapshot-interval-ms", "5"],
+        ["--on-graph-change", "replay"],
+        ["--on-schema-change", "reread"],
+        ["--keep", "name"],
+    ],
+)
 def test_what_goes_with_a_state_needs_one(here: Callable[..., Outcome], option: list[str]) -> None:
     done = here("job:graph", *option)
     assert done.code == 2
     assert option[0] in done.err
+
+
+def test_a_changed_graph(place: Path, here: Callable[..., Outcome]) -> None:
+    (place / "other.py").write_text(STATIC.replace("lines.groupby", 'lines.filter(ap.this.word != "a").groupby'))
+    assert run(place, "job:graph", "--state", "state").returncode == 0
+    done = run(place, "other:graph", "--state", "state", "--on-graph-change", "reject")
+    assert done.returncode == 1
+    assert "added: filter (word)" in done.stderr
+    done = run(place, "other:graph", "--state", "state")
+    assert done.returncode == 1
+    assert "has told its readers something else" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -335,13 +356,12 @@ def test_on_a_terminal_the_figures_stay_in_their_place(place: Path) -> None:
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is hidden"
 
 
-def test_the_help_lists_the_modes_that_are_built(here: Callable[..., Outcome]) -> None:
-    shown = " ".join(here("--help").out.replace("│", "").split())
-    assert "persisting or operator_persisting" in shown.replace("operator_ persisting", "operator_persisting")
-    assert "udf_caching" not in shown
+def test_the_help_lists_the_modes(here: Callable[..., Outcome]) -> None:
+    shown = "".join(here("--help").out.replace("│", "").split())
+    assert all(mode.value in shown for mode in ap.PersistenceMode)
     done = here("job:graph", "--state", "state", "--mode", "nonsense")
     assert done.code == 2
-    assert "'nonsense' is none of persisting, operator_persisting" in " ".join(done.err.replace("│", "").split())
+    assert "'nonsense' is none of batch, speedrun_replay" in " ".join(done.err.replace("│", "").split())
 
 
 def test_what_a_run_without_a_state_wrote_is_explained(place: Path, here: Callable[..., Outcome]) -> None:

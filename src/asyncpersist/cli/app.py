@@ -12,6 +12,7 @@ from asyncpersist.cli.copy import copy
 from asyncpersist.cli.demo import demo
 from asyncpersist.cli.explaining import explain
 from asyncpersist.cli.inspect import inspect
+from asyncpersist.cli.replay import replay
 from asyncpersist.cli.restore import restore
 from asyncpersist.cli.run import run
 from asyncpersist.cli.snapshots import snapshots
@@ -26,7 +27,7 @@ _app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, snapshots, inspect, verify, restore, copy):
+for _command in (demo, run, replay, snapshots, inspect, verify, restore, copy):
     _app.command()(_command)
 
 

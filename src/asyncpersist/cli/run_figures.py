@@ -30,6 +30,7 @@ class Subject:
     target: str
     state: str | None
     mode: str | None
+    access: str | None
     sources: tuple[str, ...]
     sinks: tuple[str, ...]
 
@@ -85,6 +86,7 @@ class JsonFigures(Figures):
                 "target": subject.target,
                 "state": subject.state,
                 "mode": subject.mode,
+                "access": subject.access,
                 "sources": subject.sources,
                 "sinks": subject.sinks,
                 "recovered_epoch": statistics.recovered_epoch,
@@ -175,7 +177,7 @@ class LiveFigures(Figures):
             drawn.add_row("rows skipped", f"{statistics.rows_skipped:,}")
         drawn.add_row("epoch", f"{statistics.epoch} ({epoch_utc(statistics.epoch) or 'none yet'})")
         drawn.add_row("epochs", f"{statistics.epochs:,}")
-        if self._subject.state is not None:
+        if self._subject.state is not None and self._subject.access != "replay":
             drawn.add_row("snapshots", f"{statistics.snapshots:,}")
             behind = f"{_size(statistics.uncommitted_bytes)}, {statistics.snapshot_age:.1f} s behind"
             drawn.add_row("not committed", behind)
@@ -185,6 +187,10 @@ class LiveFigures(Figures):
 def _begun(subject: Subject, statistics: Statistics) -> str:
     if subject.state is None:
         return "no --state: nothing is kept; a restart starts from the beginning"
+    if subject.access == "replay":
+        return f"replays {subject.state}, which is only read"
+    if subject.access == "record":
+        return f"records into {subject.state}"
     if statistics.recovered_epoch is None:
         return f"begins with an empty state in {subject.state}"
     when = f"epoch {statistics.recovered_epoch} ({epoch_utc(statistics.recovered_epoch)})"

@@ -98,7 +98,7 @@ def test_damage_then_restore_then_an_exact_run(command: Command, job: Job) -> No
 def test_a_damaged_head_then_restore_then_an_exact_run(command: Command, job: Job) -> None:
     newest, before = (int(str(entry["sequence"])) for entry in snapshots(command, job)[:2])
     (job.state / "manifests" / f"{newest:012}.json").write_bytes(b"{}")
-    with pytest.raises(DamagedState, match=f"asyncpersist restore {job.state} {before}"):
+    with pytest.raises(DamagedState, match=f"asyncpersist restore {job.state} --to {before}"):
         job.again()
     damaged = command("restore", job.state, newest)
     assert damaged.code == 1

@@ -85,7 +85,7 @@ def test_damaged_manifests_are_told(command: Command, job: Job) -> None:
     facts = command("snapshots", job.state, "--json").json
     assert done.code == 0
     assert "damaged: it is not complete" in done.out.splitlines()[1]
-    assert f"asyncpersist restore {job.state} {sequences[1]}" in done.out
+    assert f"asyncpersist restore {job.state} --to {sequences[1]}" in done.out
     assert facts["damage"] in done.out
     assert [entry["sequence"] for entry in facts["snapshots"]] == sequences
     assert [entry["damage"] is None for entry in facts["snapshots"]] == [False] + [True] * (len(sequences) - 1)

@@ -101,9 +101,8 @@ def test_when_nothing_can_be_read(command: Command, job: Job) -> None:
     assert command("verify", job.state).code == 1
 
 
-@pytest.mark.parametrize("name", ["snapshots", "inspect", "verify", "restore"])
+@pytest.mark.parametrize("name", ["snapshots", "inspect", "verify", "restore", "prune", "diff"])
 def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Path, name: str) -> None:
-    more = ["1"] if name == "restore" else []
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("precious")
@@ -116,6 +115,7 @@ def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Pat
         (tmp_path / "other", "mine.txt"),
         (tmp_path / "other" / "mine.txt", "Not a directory"),
     ):
+        more = {"restore": ["--to", "1"], "diff": [state]}.get(name, [])
         done = command(name, state, *more)
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith("asyncpersist: ")

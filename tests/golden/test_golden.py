@@ -60,7 +60,7 @@ def assert_exact() -> None:
 
 
 def test_there_is_one_of_each_version_and_a_way_from_each_to_the_next() -> None:
-    assert VERSIONS == list(range(1, FORMAT + 1))
+    assert list(range(1, FORMAT + 1)) == VERSIONS
     assert sorted(UPGRADES) == list(range(1, FORMAT))
 
 

@@ -44,7 +44,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def upgraded(content: dict[str, Any], version: int, to: int) -> dict[str, Any]:
-    """The content of a manifest of `version`, as version `to` has it. Raises `KeyError` for what never was a version."""
+    """The content of a manifest of `version` as version `to` has it. Raises `KeyError` for what was no version."""
     for step in range(version, to):
         content = UPGRADES[step](content)
     return content

@@ -182,3 +182,58 @@ def test_the_output_goes_back_to_what_it_was(command: Command, job: Job) -> None
     job.again()
     assert job.output.read_bytes() == text
     assert_exact(command, job)
+
+
+def test_it_can_be_undone_until_a_run_has_begun(command: Command, job: Job) -> None:
+    head = int(str(snapshots(command, job)[0]["sequence"]))
+    rows = final_rows(job.output, keys=1)
+    back = middle(command, job)
+    done = command("restore", job.state, "--to", back, "--yes")
+    undo = f"asyncpersist restore {job.state} --to {head} --yes"
+    assert f"To undo it before a run has begun: `{undo}`." in done.out
+    assert command(*undo.split()[1:]).code == 0
+    assert final_rows(job.output, keys=1) == rows
+    job.again()
+    assert_exact(command, job)
+    assert command("restore", job.state, "--to", back, "--yes").code == 0
+    newest = int(str(snapshots(command, job)[0]["sequence"])) - 1
+    job.run(150, 4)
+    refused = command("restore", job.state, "--to", newest, "--yes")
+    assert refused.code == 1
+    assert f"has no snapshot {newest} any more; it has" in refused.err
+    assert_exact(command, job)
+
+
+def test_to_a_name(command: Command, job: Job) -> None:
+    sequence = middle(command, job)
+    assert command("snapshots", job.state, "--keep", "good", "--number", sequence).code == 0
+    job.run(150, 4, retain_snapshots=1)
+    facts = command("restore", job.state, "--to", "good", "--json").json
+    assert (facts["sequence"], facts["refusals"]) == (sequence, [])
+    unknown = command("restore", job.state, "--to", "bad", "--yes")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "keeps no snapshot by the name 'bad'; its names are: good." in unknown.err
+    assert command("restore", job.state, "--to", "good", "--yes").code == 0
+    job.again()
+    assert_exact(command, job)
+
+
+def test_one_that_is_due_to_be_deleted_is_refused(command: Command, job: Job) -> None:
+    """A run condemned it and was killed before it deleted it."""
+    sequence = int(str(snapshots(command, job)[-1]["sequence"]))
+
+    async def condemn() -> None:
+        root = await Root.open(FilesystemStore(job.state), clock=SystemClock(), retain_snapshots=1)
+        head = await root.claim(mode="PERSISTING", access="FULL")
+        await root.commit(epoch=head.epoch, streams=head.streams, sinks=head.sinks, graph=head.graph)
+        root.abandon()
+        await root.store.aclose()
+
+    asyncio.run(condemn())
+    before = job.files()
+    said = command("restore", job.state, "--to", sequence)
+    done = command("restore", job.state, "--to", sequence, "--yes")
+    assert job.files() == before
+    assert (said.code, done.code) == (1, 1)
+    assert "It would be refused: it has expired" in said.out
+    assert f"the snapshot {sequence} has expired" in done.err

@@ -36,7 +36,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="AFTER", help="Likewise.", show_default=False)],
     third: Annotated[
         str | None,
-        typer.Argument(metavar="[]", help="Or all three: STATE and two numbers or names of it.", show_default=False),
+        typer.Argument(metavar="POINT", help="Or all three: STATE and two numbers or names of it.", show_default=False),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows of each kind are shown.")] = 10,
     as_json: AsJson = False,
@@ -175,7 +175,7 @@ def _tell(facts: dict[str, Any], limit: int) -> None:
         f"{facts['rows_read']:+d} rows read",
         *(f"graph: {line}" for line in facts["graph"]),
     )
-    streams = table("stream", "objects", "", "bytes", "", numbers=(1, 2, 3, 4))
+    streams = table("stream", "objects before", "after", "bytes before", "after", numbers=(1, 2, 3, 4))
     for stream in facts["streams"]:
         one, other = stream["before"], stream["after"]
         numbers = (one["objects"], other["objects"], one["bytes"], other["bytes"])

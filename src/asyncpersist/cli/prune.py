@@ -48,8 +48,8 @@ def prune(
 ) -> None:
     """Delete what no kept snapshot needs: what runs that were killed left lying, and what is due to be deleted.
 
-    With --retain-snapshots or --retain-for older snapshots go as well; with both those stay that either keeps. The
-    newest stays, and so does each that has a name.
+    With --retain-snapshots or --retain-for older snapshots go as well; with both, those stay that either keeps.
+    The newest stays, and so does each that has a name.
     """
     span = None if retain_for is None else duration(retain_for)
     asyncio.run(_prune(state, retain_snapshots, span, yes=yes, takeover=takeover, as_json=as_json))

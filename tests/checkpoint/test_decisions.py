@@ -228,6 +228,49 @@ def test_retention_never_condemns_what_is_kept(chain, named, carried, abandoned,
     assert gone <= set(decision.condemned)
 
 
+chains = st.lists(st.tuples(names, st.sampled_from(["snapshot", "claim", "release"])), min_size=1)
+
+
+@given(chains, st.sets(st.integers(0, 9)), st.integers(0, 9), names, names, st.integers(1, 4), st.integers(0, 9))
+def test_whatever_has_a_name_stays_whole_and_nothing_stays_for_nothing(
+    made, named, pinned, carried, stored, count, age
+) -> None:
+    known = [manifest(n + 1, *keys - carried, kind=kind, at=n) for n, (keys, kind) in enumerate(made)][::-1]
+    kept_by = {str(sequence): sequence for sequence in named}
+    # Of the older part only what has a name is known.
+    off = [m for m in known[len(known) - pinned :] if m.sequence in named] if pinned < len(known) else []
+    chain = known[: len(known) - pinned] if pinned < len(known) else known
+    decision = retain(
+        facts(
+            chain,
+            named=chain[0].names(),
+            carried=carried,
+            stored=stored,
+            keep=kept_by,
+            pinned=off,
+            retain_snapshots=count,
+            retain_for=float(age),
+            now=len(known),
+        )
+    )
+    condemned = set(decision.condemned)
+    stay = {m.sequence: m for m in (*decision.kept, *decision.pinned)}
+    assert len(stay) == len(decision.kept) + len(decision.pinned)
+    for one in (*chain, *off):
+        if one.sequence in named:
+            assert one.sequence in stay
+        if one.sequence in stay:
+            assert not condemned & {one.key, *one.names()}
+        else:
+            assert one.key in condemned
+            others = chain[0].names().union(*(m.names() for m in stay.values()))
+            assert one.names() - others <= condemned
+    unnamed = retain(
+        facts(chain, named=chain[0].names(), retain_snapshots=count, retain_for=float(age), now=len(known))
+    )
+    assert decision.kept == unnamed.kept, "a name keeps nothing but its snapshot"
+
+
 def test_what_a_key_says() -> None:
     for sequence in (1, 10**12):
         name = parse(manifest_key(sequence))

@@ -63,6 +63,7 @@ def test_it_is_what_the_output_says(command: Command, job: Job) -> None:
     assert [change["after"]["partition"] for change in offsets["sample"]] == ["002.jsonl", "003.jsonl"]
     assert (facts["rows_read"], facts["graph"]) == (300, [])
     assert facts["epoch_milliseconds"] == last["epoch"] - first["epoch"] > 0
+    assert {state["name"] for state in facts["states"]} == {"groups", "offsets"}, "logs are no state"
     (sink,) = facts["sinks"]
     assert sink["before"]["length"] < sink["after"]["length"] == job.output.stat().st_size
     sizes = {stream["stream"]: stream["after"] for stream in facts["streams"]}

@@ -207,6 +207,10 @@ def test_it_can_be_undone_until_a_run_has_begun(command: Command, job: Job) -> N
 def test_to_a_name(command: Command, job: Job) -> None:
     sequence = middle(command, job)
     assert command("snapshots", job.state, "--keep", "good", "--number", sequence).code == 0
+    oldest = int(str(snapshots(command, job)[-1]["sequence"]))
+    given_up = command("restore", job.state, "--to", oldest, "--json").json["given_up"]
+    assert sequence not in given_up, "one with a name stays"
+    assert len(given_up) > 3
     job.run(150, 4, retain_snapshots=1)
     facts = command("restore", job.state, "--to", "good", "--json").json
     assert (facts["sequence"], facts["refusals"]) == (sequence, [])

@@ -172,6 +172,12 @@ def test_damage_of_a_named_one_is_found_and_told(command: Command, job: Job) -> 
     command("snapshots", job.state, "--keep", "old one", "--number", oldest)
     for seed in (4, 5):
         job.run(150, seed, retain_snapshots=1)
+    newest = max((job.state / "manifests").iterdir())
+    head = newest.read_bytes()
+    newest.write_bytes(b"{}")
+    listed = command("snapshots", job.state, "--json").json["snapshots"]
+    assert (listed[-1]["sequence"], listed[-1]["kept"]) == (oldest, True), "also where the head is damaged"
+    newest.write_bytes(head)
     (job.state / manifest_key(oldest)).write_bytes(b"{}")
     told = command("snapshots", job.state)
     assert "--drop 'old one'` to do without that snapshot" in told.out

@@ -260,6 +260,23 @@ async def test_restoring_a_named_one_and_back(clock) -> None:
         await restore(store, head.sequence, clock=clock)
 
 
+async def test_a_name_that_only_the_damaged_head_knew_to_be_dropped_does_not_stand_in_the_way(clock) -> None:
+    store = MemoryStore()
+    run = await Run.start(store, clock, retain=1)
+    await replaced(run, "a", keep="moves")
+    await replaced(run, "b", keep="stays")
+    await replaced(run, "c")
+    before = run.head.sequence
+    await replaced(run, "d", keep="moves")
+    run.root.abandon()
+    await store.put(run.head.key, b"{}")
+    with pytest.raises(DamagedState, match=f"restore memory --to {before}`"):
+        await Root.open(store, clock=clock)
+    await restore(store, before, clock=clock)
+    assert await named(store, clock) == {"stays": ["b"]}
+    assert await items(await Root.open(store, clock=clock)) == ["c"]
+
+
 async def test_the_ancestors_of_a_restored_one_stay(clock) -> None:
     store = MemoryStore()
     run = await Run.start(store, clock, retain=5)

@@ -34,6 +34,12 @@ class Standing:
     sequences: frozenset[int]
     exclusive: bool
 
+    @property
+    def names(self) -> dict[str, int]:
+        """The names there are; where a newer manifest is damaged, without those that must have been dropped since."""
+        whole = self.newest.sequence == max(self.sequences)
+        return {name: number for name, number in self.newest.keep.items() if whole or number in self.sequences}
+
 
 async def stand(store: ObjectStore, *, takeover: bool) -> Standing:
     """Reads what a commit between runs has to know; changes nothing.

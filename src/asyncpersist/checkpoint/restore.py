@@ -34,7 +34,7 @@ async def restore(store: ObjectStore, sequence: int, *, clock: Clock, takeover: 
         )
     kept = await _lineage(store, standing, chosen)
     retention = Retention(kept, kept[-1].sequence, tuple(standing.newest.condemned))
-    return await amend(store, clock, standing, chosen, retention, keep=standing.newest.keep, clean=False)
+    return await amend(store, clock, standing, chosen, retention, keep=standing.names, clean=False)
 
 
 async def _lineage(store: ObjectStore, standing: Standing, chosen: Manifest) -> tuple[Manifest, ...]:

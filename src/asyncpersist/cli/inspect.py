@@ -50,7 +50,12 @@ async def _inspect(state: str, operator: str | None, at: str | None, limit: int,
             facts = await _at_rest(store, look)
         else:
             history = await read_history(store)
-            facts = await look(history.root(), history.find(at))
+            try:
+                facts = await look(history.root(), history.find(at))
+            except DamagedState:
+                # If a running owner has deleted it meanwhile, that is what to say.
+                (await read_history(store)).find(at)
+                raise
     if as_json:
         say_json(facts)
     elif operator is None:

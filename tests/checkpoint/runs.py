@@ -36,23 +36,25 @@ class Run:
         epoch = self.head.epoch + 2
         return (await self.root.put(Piece(data=item.encode(), rows=1, first_epoch=epoch, last_epoch=epoch)))[0]
 
-    async def append(self, *items: str, replace: bool = False) -> Manifest:
+    async def append(self, *items: str, replace: bool = False, keep: str | None = None) -> Manifest:
         refs = [await self.put(item) for item in items]
-        return await self.commit([*([] if replace else self.head.streams.get("s", [])), *refs])
+        return await self.commit([*([] if replace else self.head.streams.get("s", [])), *refs], keep=keep)
 
-    async def commit(self, refs: Sequence[ObjectRef]) -> Manifest:
+    async def commit(self, refs: Sequence[ObjectRef], *, keep: str | None = None) -> Manifest:
         return await self.root.commit(
             epoch=self.head.epoch + 2,
             streams={"s": refs},
             sinks={"out": {"length": len(refs)}},
             graph={"op": "v1"},
             progress={"rows": len(refs)},
+            keep=keep,
         )
 
 
-async def items(root: Root) -> list[str]:
-    """What the head's stream holds, verified."""
-    refs = [] if root.head is None else root.head.streams.get("s", [])
+async def items(root: Root, manifest: Manifest | None = None) -> list[str]:
+    """What the stream of a manifest (the head) holds, verified."""
+    chosen = root.head if manifest is None else manifest
+    refs = [] if chosen is None else chosen.streams.get("s", [])
     return [(await root.get(ref)).decode() for ref in refs]
 
 

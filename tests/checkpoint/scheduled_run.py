@@ -165,12 +165,18 @@ class ScheduledRun:
     async def _committed(self, epoch: int, count: int, streams: dict[str, list[ObjectRef]]) -> bool:
         """Whether the snapshot came about; if not, the next one is put together anew."""
 
+        name = self._rng.choice(["x", "y"]) if self._rng.random() < 0.1 else None
+
         def commit() -> Awaitable[Manifest]:
-            return self.root.commit(epoch=epoch, streams=streams, sinks={}, graph={}, progress={"rows": count})
+            return self.root.commit(
+                epoch=epoch, streams=streams, sinks={}, graph={}, progress={"rows": count}, keep=name
+            )
 
         way = self._rng.random()
         if way < 0.6:
             await self._insist(commit)
+            if name is not None:
+                self._schedule.report_name(name, self.root)
             return True
         if way < 0.8:
             with contextlib.suppress(StoreUnavailable):

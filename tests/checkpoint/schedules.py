@@ -45,6 +45,8 @@ class Schedule:
         self.corrupting = not CORRUPTING.isdisjoint(self.kinds)
         self.reported: dict[int, str] = {}
         """By its number, every row that a run was told is committed."""
+        self.named: dict[str, int] = {}
+        """By its name, the sequence of the newest snapshot that a run was told is kept by it."""
         self.seen: Counter[str] = Counter()
         """What happened, by what to call it."""
         self._running = 0
@@ -96,6 +98,12 @@ class Schedule:
             before = self.reported.setdefault(number_of(row), row)
             assert before == row, f"{before} was reported as committed, and {row} as well"
 
+    def report_name(self, name: str, root: Root) -> None:
+        """A run was told that its newest snapshot is kept by that name."""
+        assert root.head is not None
+        self.seen["names reported"] += 1
+        self.named[name] = max(self.named.get(name, 0), root.head.sequence)
+
     async def check_fenced(self, mine: Manifest) -> None:
         """A run was told that it has lost the root."""
         self.seen["fenced"] += 1
@@ -142,7 +150,8 @@ class Schedule:
         """By the store itself, without faults."""
         root = await Root.open(self.inner, clock=self.clock)
         await self._check(root, self.reported)
-        for manifest in root.chain:
+        await self._check_names(root)
+        for manifest in (*root.chain, *root.pinned):
             assert await root.verify(manifest) == [], f"the snapshot {manifest.sequence} cannot be restored"
         last = ScheduledRun(self, "z", self.inner)
         await last.claim(takeover=False)
@@ -158,6 +167,16 @@ class Schedule:
             await last.claim(takeover=False)
             await last.root.sweep()
             await last.root.release()
-        kept = {m.key for m in last.root.chain}.union(*(m.names() for m in last.root.chain))
+        await self._check_names(last.root)
+        stay = (*last.root.chain, *last.root.pinned)
+        kept = {m.key for m in stay}.union(*(m.names() for m in stay))
         stored = {entry.key for entry in await self.inner.list()} - {"asyncpersist.json"}
         assert stored == kept, f"left lying: {stored - kept}; missing: {kept - stored}"
+
+    async def _check_names(self, root: Root) -> None:
+        """What was reported as kept by a name is, unless a later one has the name."""
+        names = {} if root.head is None else root.head.keep
+        there = {manifest.sequence for manifest in (*root.chain, *root.pinned)}
+        assert set(names.values()) <= there
+        for name, sequence in self.named.items():
+            assert names.get(name, 0) >= sequence, f"{name} was reported to be snapshot {sequence}, and is not"

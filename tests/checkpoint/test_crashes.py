@@ -81,7 +81,8 @@ async def assert_no_leftovers(path: Path) -> None:
     """After the end of a run there is what the next one needs, and nothing else."""
     store = FilesystemStore(path)
     root = await Root.open(store, clock=ManualClock())
-    kept = {m.key for m in root.chain}.union(*(m.names() for m in root.chain))
+    stay = (*root.chain, *root.pinned)
+    kept = {m.key for m in stay}.union(*(m.names() for m in stay))
     assert {entry.key for entry in await store.list()} == {"asyncpersist.json"} | kept
     await store.aclose()
 

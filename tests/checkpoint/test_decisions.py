@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncpersist.checkpoint import protocol
 from asyncpersist.checkpoint.layout import MARKER, manifest_key, object_key, parse
-from asyncpersist.checkpoint.manifest import Damaged, decode, encode
+from asyncpersist.checkpoint.manifest import FORMAT, Damaged, LogFacts, decode, encode, seal
 from asyncpersist.checkpoint.ownership import UNREADABLE, OwnerState, Process, judge
 from asyncpersist.checkpoint.packing import SMALL, packs
 from asyncpersist.checkpoint.retention import Facts, Retention, retain
@@ -204,6 +204,16 @@ def test_retention(given: Facts, kept: list[int], condemned: list[str]) -> None:
     assert list(decision.condemned) == sorted(condemned)
 
 
+def test_what_has_a_name_stays_and_what_lies_between_does_not() -> None:
+    chain = [manifest(9, D), manifest(8, C), manifest(7, B), manifest(6, A)]
+    old, older = manifest(3, A), manifest(2, o(1, "e"))
+    decision = retain(facts(chain, keep={"x": 2, "y": 6, "new": 10}, pinned=[old, older]))
+    assert [m.sequence for m in decision.kept] == [9]
+    assert decision.horizon == 9
+    assert [m.sequence for m in decision.pinned] == [6, 2]
+    assert list(decision.condemned) == sorted([manifest_key(8), manifest_key(7), manifest_key(3), B, C])
+
+
 names = st.sets(st.sampled_from([o(g, n) for g in (1, 2, 3) for n in "abc"]))
 
 
@@ -216,6 +226,49 @@ def test_retention_never_condemns_what_is_kept(chain, named, carried, abandoned,
     assert not {m.key for m in decision.kept} & set(decision.condemned)
     gone = set().union(*(m.names() for m in ancestors[len(decision.kept) :])) - kept
     assert gone <= set(decision.condemned)
+
+
+chains = st.lists(st.tuples(names, st.sampled_from(["snapshot", "claim", "release"])), min_size=1)
+
+
+@given(chains, st.sets(st.integers(0, 9)), st.integers(0, 9), names, names, st.integers(1, 4), st.integers(0, 9))
+def test_whatever_has_a_name_stays_whole_and_nothing_stays_for_nothing(
+    made, named, pinned, carried, stored, count, age
+) -> None:
+    known = [manifest(n + 1, *keys - carried, kind=kind, at=n) for n, (keys, kind) in enumerate(made)][::-1]
+    kept_by = {str(sequence): sequence for sequence in named}
+    # Of the older part only what has a name is known.
+    off = [m for m in known[len(known) - pinned :] if m.sequence in named] if pinned < len(known) else []
+    chain = known[: len(known) - pinned] if pinned < len(known) else known
+    decision = retain(
+        facts(
+            chain,
+            named=chain[0].names(),
+            carried=carried,
+            stored=stored,
+            keep=kept_by,
+            pinned=off,
+            retain_snapshots=count,
+            retain_for=float(age),
+            now=len(known),
+        )
+    )
+    condemned = set(decision.condemned)
+    stay = {m.sequence: m for m in (*decision.kept, *decision.pinned)}
+    assert len(stay) == len(decision.kept) + len(decision.pinned)
+    for one in (*chain, *off):
+        if one.sequence in named:
+            assert one.sequence in stay
+        if one.sequence in stay:
+            assert not condemned & {one.key, *one.names()}
+        else:
+            assert one.key in condemned
+            others = chain[0].names().union(*(m.names() for m in stay.values()))
+            assert one.names() - others <= condemned
+    unnamed = retain(
+        facts(chain, named=chain[0].names(), retain_snapshots=count, retain_for=float(age), now=len(known))
+    )
+    assert decision.kept == unnamed.kept, "a name keeps nothing but its snapshot"
 
 
 def test_what_a_key_says() -> None:
@@ -252,6 +305,43 @@ def test_no_flip_and_no_cut_goes_unnoticed(data) -> None:
 def test_a_newer_format_is_said_to_be_newer() -> None:
     with pytest.raises(NewerFormat, match=r"here.*format 3.*up to format 2"):
         decode(encode(msgspec.structs.replace(manifest(3), format=3)), "here")
+
+
+def test_format_1_knew_less_of_logs() -> None:
+    log = {"key": A, "length": 1, "checksum": "", "rows": 1, "first_epoch": 2, "last_epoch": 2}
+    older = {
+        **msgspec.to_builtins(manifest(3)),
+        "format": 1,
+        "graph": {identity: {"fingerprint": "f"} for identity in ("source.a", "source-b", "group_by-c", "sink-d")},
+        "streams": {
+            "offsets/source.a": [log],
+            "offsets/source-b": [log],
+            "log/source.a": [log],
+            "state/group_by-c/x": [log],
+        },
+        "of a later fashion": 1,
+    }
+    del older["logs"], older["keep"]
+    for mode, logs in (("PERSISTING", {"source.a", "source-b"}), ("OPERATOR_PERSISTING", {"source.a"})):
+        read = decode(seal(msgspec.json.encode({**older, "mode": mode})), "here")
+        assert (read.format, read.sequence, read.keep) == (FORMAT, 3, {})
+        assert read.logs == dict.fromkeys(logs, LogFacts(since=0, ids=False))
+        assert {identity for identity, node in read.graph.items() if node.get("kept")} == {*older["graph"]} - {"sink-d"}
+        assert {name for name, refs in read.streams.items() if refs[0].compacted} == {"log/source.a"}
+        assert decode(encode(read), "here") == read
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_format_there_never_was_is_damage(version) -> None:
+    with pytest.raises(Damaged):
+        decode(encode(msgspec.structs.replace(manifest(3), format=version)), "here")
+
+
+@pytest.mark.parametrize("harm", [{"streams": []}, {"graph": {"source.a": 1}}, {"sequence": "3"}, {"token": None}])
+def test_a_manifest_of_an_older_format_that_makes_no_sense_is_damage(harm) -> None:
+    content = {**msgspec.to_builtins(manifest(3)), "format": 1, **harm}
+    with pytest.raises(Damaged):
+        decode(seal(msgspec.json.encode(content)), "here")
 
 
 # Merging

@@ -50,6 +50,7 @@ async def test_schedules_meet_what_they_are_for() -> None:
         "claim: ClaimContended": 70,
         "claim: StateInUse": 20,
         "commits reported": 200,
+        "names reported": 10,
         "in doubt": 20,
         "cut": 30,
         "written ahead": 40,

@@ -329,7 +329,7 @@ async def test_the_way_out_of_a_damaged_head_names_a_manifest_that_is_there(cloc
         run = await Run.start(store, clock)
     await run.root.release()
     await store.put(run.head.key, b"garbage")
-    with pytest.raises(Exception, match="restore memory 2`"):
+    with pytest.raises(Exception, match="restore memory --to 2`"):
         await Root.open(store, clock=clock)
     await restore(store, 2, clock=clock)
     assert await items(await Root.open(store, clock=clock)) == ["a"]

@@ -24,7 +24,7 @@ async def test_a_damaged_snapshot_is_left_behind(clock) -> None:
     run = await written(store, clock)
     run.root.abandon()
     await store.put(manifest_key(4), b"garbage")
-    with pytest.raises(DamagedState, match="restore memory 3`"):
+    with pytest.raises(DamagedState, match="restore memory --to 3`"):
         await Root.open(store, clock=clock)
     await restore(store, 3, clock=clock)
     run = await Run.start(store, clock)

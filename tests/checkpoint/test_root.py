@@ -524,7 +524,9 @@ async def test_a_damaged_manifest_is_named_with_the_way_out(clock, tmp_path: Pat
         return  # Of that nothing is left to see: an older snapshot is found, which is whole.
     _harm(path, harm)
     before = snapshot_of(tmp_path)
-    with pytest.raises(DamagedState, match=rf"{manifest_key(which)}.*asyncpersist restore .* \d+.*Nothing was changed"):
+    with pytest.raises(
+        DamagedState, match=rf"{manifest_key(which)}.*asyncpersist restore .* --to \d+.*Nothing was changed"
+    ):
         await Root.open(FilesystemStore(tmp_path), clock=clock)
     assert snapshot_of(tmp_path) == before
 
@@ -536,7 +538,7 @@ async def test_a_damaged_object_is_named_with_the_way_out(clock, tmp_path: Path,
     _harm(tmp_path / ref.key, harm)
     before = snapshot_of(tmp_path)
     root = await Root.open(FilesystemStore(tmp_path), clock=clock)
-    with pytest.raises(DamagedState, match=rf"{ref.key}.*asyncpersist restore {tmp_path} 3.*Nothing was changed"):
+    with pytest.raises(DamagedState, match=rf"{ref.key}.*asyncpersist restore {tmp_path} --to 3.*Nothing was changed"):
         await root.get(ref)
     assert [problem.key for problem in await root.verify()] == [ref.key]
     assert snapshot_of(tmp_path) == before

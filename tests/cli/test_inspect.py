@@ -77,6 +77,24 @@ def test_the_partitions_of_a_source_and_the_position_of_a_sink(command: Command,
     assert "position: " in command("inspect", job.state, "sink").out
 
 
+def test_an_older_snapshot(command: Command, job: Job) -> None:
+    listed = command("snapshots", job.state, "--json").json["snapshots"]
+    first = next(entry for entry in listed if entry["rows_read"] == 150)
+    facts = command("inspect", job.state, "--at", first["sequence"], "--json").json
+    assert (facts["sequence"], facts["epoch"], facts["rows_read"]) == (first["sequence"], first["epoch"], 150)
+    assert sum(stream["bytes"] for stream in facts["streams"]) == first["bytes"]
+    assert facts["sources"][0]["partitions"] == 1
+    (state,) = command("inspect", job.state, "group", "--at", first["sequence"], "--limit", 1000, "--json").json[
+        "states"
+    ]
+    (job.folder / "002.jsonl").unlink()
+    (job.folder / "003.jsonl").unlink()
+    assert {(row["word"], str(row["__weight"])) for row in state["first"]} == word_counts(job.folder)
+    missing = command("inspect", job.state, "--at", 999)
+    assert missing.code == 1
+    assert "has no snapshot 999; it has" in missing.err
+
+
 def test_a_name_that_fits_none_or_several(command: Command, job: Job) -> None:
     none, several = command("inspect", job.state, "join"), command("inspect", job.state, "s")
     assert none.code == several.code == 1

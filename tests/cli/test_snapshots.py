@@ -85,7 +85,7 @@ def test_damaged_manifests_are_told(command: Command, job: Job) -> None:
     facts = command("snapshots", job.state, "--json").json
     assert done.code == 0
     assert "damaged: it is not complete" in done.out.splitlines()[1]
-    assert f"asyncpersist restore {job.state} {sequences[1]}" in done.out
+    assert f"asyncpersist restore {job.state} --to {sequences[1]}" in done.out
     assert facts["damage"] in done.out
     assert [entry["sequence"] for entry in facts["snapshots"]] == sequences
     assert [entry["damage"] is None for entry in facts["snapshots"]] == [False] + [True] * (len(sequences) - 1)
@@ -101,9 +101,8 @@ def test_when_nothing_can_be_read(command: Command, job: Job) -> None:
     assert command("verify", job.state).code == 1
 
 
-@pytest.mark.parametrize("name", ["snapshots", "inspect", "verify", "restore"])
+@pytest.mark.parametrize("name", ["snapshots", "inspect", "verify", "restore", "prune", "diff"])
 def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Path, name: str) -> None:
-    more = ["1"] if name == "restore" else []
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("precious")
@@ -116,6 +115,7 @@ def test_what_is_no_state_is_refused_in_one_line(command: Command, tmp_path: Pat
         (tmp_path / "other", "mine.txt"),
         (tmp_path / "other" / "mine.txt", "Not a directory"),
     ):
+        more = {"restore": ["--to", "1"], "diff": [state]}.get(name, [])
         done = command(name, state, *more)
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith("asyncpersist: ")
@@ -136,3 +136,74 @@ def test_a_manifest_that_a_running_owner_deletes_meanwhile_is_not_damaged(job: J
     history = asyncio.run(read_history(Hasty(job.state)))
     assert history.fault is None
     assert 1 not in [entry.sequence for entry in history.entries]
+
+
+def named(command: Command, job: Job) -> dict[str, int]:
+    listed = command("snapshots", job.state, "--json").json["snapshots"]
+    return {name: entry["sequence"] for entry in listed for name in entry["names"]}
+
+
+def test_names_are_given_and_taken_away(command: Command, job: Job) -> None:
+    listed = command("snapshots", job.state, "--json").json["snapshots"]
+    newest = next(entry["sequence"] for entry in listed if entry["kind"] == "snapshot")
+    oldest = listed[-1]["sequence"]
+    told = command("snapshots", job.state, "--keep", "before the change")
+    assert told.code == 0
+    assert "before the change" in next(line for line in told.out.splitlines() if line.split()[0] == str(newest))
+    command("snapshots", job.state, "--keep", "old", "--number", oldest)
+    assert named(command, job) == {"before the change": newest, "old": oldest}
+    for seed in (4, 5, 6):
+        job.run(150, seed, retain_snapshots=1)
+    assert named(command, job) == {"before the change": newest, "old": oldest}
+    verified = command("verify", job.state, "--json").json
+    assert verified["damaged"] == []
+    assert command("inspect", job.state, "--at", "old", "--json").json["rows_read"] == listed[-1]["rows_read"]
+    assert command("snapshots", job.state, "--drop", "old").code == 0
+    (entry,) = [e for e in command("snapshots", job.state, "--json").json["snapshots"] if e["sequence"] == oldest]
+    assert (entry["names"], entry["kept"]) == ([], False)
+    job.run(150, 7, retain_snapshots=1)
+    left = [entry["sequence"] for entry in command("snapshots", job.state, "--json").json["snapshots"]]
+    assert newest in left
+    assert oldest not in left
+
+
+def test_damage_of_a_named_one_is_found_and_told(command: Command, job: Job) -> None:
+    oldest = command("snapshots", job.state, "--json").json["snapshots"][-1]["sequence"]
+    command("snapshots", job.state, "--keep", "old one", "--number", oldest)
+    for seed in (4, 5):
+        job.run(150, seed, retain_snapshots=1)
+    newest = max((job.state / "manifests").iterdir())
+    head = newest.read_bytes()
+    newest.write_bytes(b"{}")
+    listed = command("snapshots", job.state, "--json").json["snapshots"]
+    assert (listed[-1]["sequence"], listed[-1]["kept"]) == (oldest, True), "also where the head is damaged"
+    newest.write_bytes(head)
+    (job.state / manifest_key(oldest)).write_bytes(b"{}")
+    told = command("snapshots", job.state)
+    assert "--drop 'old one'` to do without that snapshot" in told.out
+    assert command("verify", job.state).code == 1
+    assert command("snapshots", job.state, "--drop", "old one").code == 0
+    assert command("verify", job.state).code == 0
+    job.again()
+
+
+@pytest.mark.parametrize("name", ["", "7", "a/b", "a@b"])
+def test_what_cannot_be_a_name(command: Command, job: Job, name: str) -> None:
+    before = job.files()
+    done = command("snapshots", job.state, f"--keep={name}")
+    assert (done.code, job.files()) == (2, before)
+    assert "cannot be the name of a snapshot" in " ".join(done.err.replace("│", " ").split())
+
+
+def test_what_is_not_there_cannot_be_named_or_forgotten(command: Command, job: Job) -> None:
+    before = job.files()
+    for arguments, said in (
+        (["--keep", "x", "--number", 999], "has no snapshot 999; it has"),
+        (["--keep", "x", "--number", 1], "has no snapshot 1 any more; it has"),
+        (["--drop", "x"], "keeps no snapshot by the name 'x'; its names are: none"),
+    ):
+        done = command("snapshots", job.state, *arguments)
+        assert (done.code, done.out) == (1, "")
+        assert said in done.err
+    assert command("snapshots", job.state, "--number", 3).code == 2
+    assert job.files() == before

@@ -115,7 +115,7 @@ def test_every_command_takes_every_kind_of_state(command: Command, new_state: Ne
     assert "3 rows by" in command("inspect", state, "group").out
     assert "all as written" in command("verify", state).out
     first = min(entry["sequence"] for entry in listed["snapshots"] if entry["rows_read"] == 3)
-    assert command("restore", state, first, "--yes").code == 0
+    assert command("restore", state, "--to", first, "--yes").code == 0
     assert job.run(state, "d") == 3
     assert job.counts() == {("a", "3"), ("b", "1"), ("c", "1"), ("d", "1")}
 

@@ -70,7 +70,7 @@ def test_every_damage_is_found(command: Command, job: Job, harm: Callable[[Path]
     broken = {sequence for key in chosen for sequence in needed[key]}
     whole = {entry["sequence"] for entry in command("snapshots", job.state, "--json").json["snapshots"]} - broken
     assert facts.json["whole"] == max(whole)
-    assert f"asyncpersist restore {job.state} {max(whole)}" in done.out
+    assert f"asyncpersist restore {job.state} --to {max(whole)}" in done.out
 
 
 def test_damaged_and_missing_manifests_are_found(command: Command, job: Job) -> None:

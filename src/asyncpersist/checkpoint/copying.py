@@ -15,7 +15,7 @@ from asyncpersist.checkpoint.byte_room import ByteRoom
 from asyncpersist.checkpoint.layout import MARKER, Name, parse
 from asyncpersist.checkpoint.manifest import Damaged, Manifest, ObjectRef, checksum, decode
 from asyncpersist.checkpoint.ownership import OwnerState
-from asyncpersist.checkpoint.reading import MARKER_BYTES, manifest_sequences
+from asyncpersist.checkpoint.reading import manifest_sequences
 from asyncpersist.checkpoint.register import describe_owner
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
@@ -53,7 +53,9 @@ async def copy(
     owner_is_gone: bool = False,
     on_progress: Callable[[Copied], None] | None = None,
 ) -> Copied:
-    """Copies the head, the ancestors that are kept, and every object that one of them names; only reads `source`.
+    """Copies the head, the ancestors and named snapshots that are kept, and every object that one of them names.
+
+    `source` is only read.
 
     What is in the target already with the right bytes is not written again. Every object is compared with its checksums
     where it is read, and again where it was written. A few are held in memory at once. `on_progress` is called at the
@@ -69,33 +71,34 @@ async def copy(
     if root.head is None:
         raise StateError(f"{source.describe()} holds no state: no run has claimed it. There is nothing to be copied.")
     await _refuse_owned(root, root.head, owner_is_gone=owner_is_gone)
-    copying = _Copying(source, target, root.chain)
+    copying = _Copying(source, target, (*root.chain, *root.pinned))
     there = await copying.refuse_other()
     await copying.copy_objects(there, on_progress or (lambda _: None))
     # That took its time, in which somebody may have written to either.
     await copying.refuse_moved()
     await copying.refuse_other()
-    for manifest in reversed(root.chain):
+    for manifest in sorted((*root.chain, *root.pinned), key=lambda manifest: manifest.sequence):
         await copying.create(manifest.key, await copying.manifest(manifest.key))
-    await copying.create(MARKER, MARKER_BYTES)
+    # As it is: a version that reads the source reads the copy.
+    await copying.create(MARKER, await source.get(MARKER))
     return copying.copied
 
 
 class _Copying:
-    """What is copied from where to where, and how far that is."""
+    """What is copied from where to where, and how far that is. `kept`: the manifests, the head first."""
 
-    def __init__(self, source: ObjectStore, target: ObjectStore, chain: Sequence[Manifest]) -> None:
+    def __init__(self, source: ObjectStore, target: ObjectStore, kept: Sequence[Manifest]) -> None:
         self._source = source
         self._target = target
-        self._head = chain[0]
-        self._manifests = {manifest.key: manifest for manifest in chain}
+        self._head = kept[0]
+        self._manifests = {manifest.key: manifest for manifest in kept}
         self._objects: dict[str, dict[int | None, ObjectRef]] = {}
         """Key -> the pieces of it that some manifest names."""
-        for manifest in chain:
+        for manifest in kept:
             for ref in manifest.objects():
                 self._objects.setdefault(ref.key, {})[ref.start] = ref
         self._sizes = {key: max(_end(ref) for ref in pieces.values()) for key, pieces in self._objects.items()}
-        self.copied = Copied(self._head.sequence, len(chain), len(self._objects), sum(self._sizes.values()))
+        self.copied = Copied(self._head.sequence, len(kept), len(self._objects), sum(self._sizes.values()))
 
     async def copy_objects(self, there: set[str], on_progress: Callable[[Copied], None]) -> None:
         room = ByteRoom(_BYTES_AT_ONCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from asyncpersist.checkpoint.layout import MANIFESTS, manifest_key
 from asyncpersist.checkpoint.manifest import Manifest
@@ -35,10 +35,13 @@ class Leftovers:
         ending: bool = False,
         retain_snapshots: int | None = None,
         retain_for: float | None = None,
+        keep: Mapping[str, int] | None = None,
+        pinned: Sequence[Manifest] = (),
     ) -> Facts:
         """What `retain` has to know of the manifest after the head of `chain`, which names `named`.
 
-        `ending`: it is the run's last. `retain_snapshots` None lets no snapshot expire; the rest is as in `Facts`.
+        `ending`: it is the run's last. `retain_snapshots` None lets no snapshot expire; `keep` None: it gives the names
+        that the head gives; the rest is as in `Facts`.
         """
         return Facts(
             ancestors=chain,
@@ -52,13 +55,15 @@ class Leftovers:
             abandoned=self.discarded | self.unnamed if ending else set(self.discarded),
             superseded=set(self.superseded),
             stored=stored,
+            keep=chain[0].keep if keep is None else keep,
+            pinned=pinned,
         )
 
-    def committed(self, chain: Sequence[Manifest], manifest: Manifest, kept: Sequence[Manifest]) -> None:
-        """Says that `manifest` was committed after the head of `chain` and links to `kept`."""
+    def committed(self, chain: Sequence[Manifest], manifest: Manifest, stay: Sequence[Manifest]) -> None:
+        """Says that `manifest` was committed after the head of `chain` and lets `stay` stay."""
         condemned = set(manifest.condemned)
         self.superseded |= {ancestor.key for ancestor in chain}
-        self.superseded -= condemned.union(ancestor.key for ancestor in kept)
+        self.superseded -= condemned.union(ancestor.key for ancestor in stay)
         self.unnamed -= condemned | manifest.names()
         self.discarded -= condemned
         self.gone &= condemned

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from asyncpersist.checkpoint.layout import manifest_key
+from asyncpersist.checkpoint.upgrades import upgraded
 from asyncpersist.errors import NewerFormat
 
 __all__ = [
@@ -62,8 +63,8 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of the log of one source.
 
     `since`: the epoch after which it holds all that the source gave; 0: from the source's beginning. `ids`: its rows
-    have their ids. `retracted` counts the rows that were taken back and not compacted since;
-    `settled` is how many rows it had when it was last looked at whether compacting it pays.
+    have their ids. `retracted` counts the rows that were taken back and not compacted since; `settled` is how many rows it
+    had when it was last looked at whether compacting it pays.
     """
 
     since: int = 0
@@ -175,14 +176,15 @@ def unseal(data: bytes) -> bytes:
     return content
 
 
-def refuse_newer(content: bytes, where: str) -> None:
-    """Raises `NewerFormat` if JSON bytes say that they are of a format this version does not know."""
+def refuse_newer(content: bytes, where: str) -> int:
+    """The format of JSON bytes. Raises `NewerFormat` if it is one that this version does not know."""
     found = msgspec.json.decode(content, type=_Format).format
     if found > FORMAT:
         raise NewerFormat(
             f"{where} was written in format {found}; this version of asyncpersist reads up to format {FORMAT}. "
             "Install a newer version, or use another directory for the state. Nothing was changed."
         )
+    return found
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -191,10 +193,12 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes, where: str) -> Manifest:
-    """The manifest out of its bytes. Raises `Damaged`; `NewerFormat`, which says `where`."""
+    """The manifest out of its bytes, of this format or an older one. Raises `Damaged`; `NewerFormat`, with `where`."""
     content = unseal(data)
     try:
-        refuse_newer(content, where)
-        return msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as exc:
+        found = refuse_newer(content, where)
+        if found == FORMAT:
+            return msgspec.json.decode(content, type=Manifest)
+        return msgspec.convert(upgraded(msgspec.json.decode(content), found, FORMAT), Manifest)
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as exc:
         raise Damaged(f"it is no manifest ({exc})") from exc

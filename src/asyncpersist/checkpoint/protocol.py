@@ -11,11 +11,23 @@ from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef, Owne
 from asyncpersist.checkpoint.retention import Retention, lineage
 from asyncpersist.errors import StateError
 
-__all__ = ["ClaimContended", "claim", "release", "says", "snapshot", "sweep"]
+__all__ = ["ClaimContended", "amendment", "check_name", "claim", "release", "says", "snapshot", "sweep"]
+
+_LONGEST_NAME = 100
 
 
 class ClaimContended(StateError):
     """Another run claimed the root at the same moment: open it again and start over."""
+
+
+def check_name(name: str) -> str:
+    """The name, if a snapshot may be kept by it. Raises `ValueError`."""
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable() or name != name.strip() or {"/", "@"} & {*name}:
+        what = f"has to be 1 to {_LONGEST_NAME} printable characters, without / and @, not a space first or last"
+        raise ValueError(f"{name!r} cannot be the name of a snapshot: it {what}")
+    if name.isdigit():
+        raise ValueError(f"{name!r} cannot be the name of a snapshot: it would be taken for the number of one")
+    return name
 
 
 def claim(
@@ -82,8 +94,9 @@ def snapshot(
     sinks: Mapping[str, Mapping[str, Any]],
     progress: Mapping[str, Any],
     logs: Mapping[str, LogFacts],
+    keep: Mapping[str, int] | None = None,
 ) -> Manifest:
-    """The manifest of a snapshot that follows `head`.
+    """The manifest of a snapshot that follows `head`. `keep`: the names it gives; None: those that the head gives.
 
     Raises `ValueError` if it names an object that has been condemned, or an epoch before the head's.
     """
@@ -112,7 +125,7 @@ def snapshot(
         condemned=list(retention.condemned),
         progress=dict(progress),
         logs=dict(logs),
-        keep=head.keep,
+        keep=head.keep if keep is None else dict(keep),
     )
 
 
@@ -125,8 +138,9 @@ def says(
     graph: Mapping[str, Any],
     progress: Mapping[str, Any],
     logs: Mapping[str, LogFacts],
+    keep: str | None = None,
 ) -> bool:
-    """Whether a manifest is a snapshot of this very content."""
+    """Whether a manifest is a snapshot of this very content, and kept by the name `keep` if that is given."""
     return (
         manifest.kind == "snapshot"
         and manifest.epoch == epoch
@@ -135,6 +149,7 @@ def says(
         and manifest.graph == graph
         and manifest.progress == progress
         and manifest.logs == logs
+        and (keep is None or manifest.keep.get(keep) == manifest.sequence)
     )
 
 
@@ -174,4 +189,36 @@ def release(
         owner=msgspec.structs.replace(head.owner, released=True),
         sinks=head.sinks if sinks is None else {name: dict(position) for name, position in sinks.items()},
         progress=head.progress if progress is None else dict(progress),
+    )
+
+
+def amendment(
+    content: Manifest,
+    newest: Manifest,
+    retention: Retention,
+    *,
+    sequence: int,
+    generation: int,
+    token: str,
+    now: float,
+    exclusive: bool,
+    clean: bool,
+    keep: Mapping[str, int],
+) -> Manifest:
+    """The manifest of a commit between runs: `content` once more, and the owner of the `newest` released."""
+    return msgspec.structs.replace(
+        content,
+        sequence=sequence,
+        token=token,
+        parent=retention.parent,
+        parent_sequence=retention.parent_sequence,
+        horizon=retention.horizon,
+        generation=generation,
+        kind="release",
+        clean=clean,
+        written_at=now,
+        owner=msgspec.structs.replace(newest.owner, released=True),
+        exclusive=exclusive,
+        condemned=list(retention.condemned),
+        keep=dict(keep),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, manifest_key, parse
@@ -12,7 +13,7 @@ from asyncpersist.checkpoint.manifest import FORMAT, Damaged, Manifest, decode, 
 from asyncpersist.errors import DamagedState, ForeignRoot
 from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
 
-__all__ = ["MARKER_BYTES", "Survey", "manifest_sequences", "read_chain", "read_manifest", "read_marker", "survey"]
+__all__ = ["MARKER_BYTES", "Survey", "follow", "manifest_sequences", "read_manifest", "read_marker", "survey"]
 
 MARKER_BYTES = seal(b'{"format":%d,"program":"asyncpersist"}' % FORMAT)
 
@@ -24,10 +25,12 @@ _READ_AT_ONCE = 16
 class Survey:
     """What there is.
 
-    `chain`: the newest manifest and its kept ancestors, the newest first. `sequences`: those of all manifests.
+    `chain`: the newest manifest and its kept ancestors, the newest first. `pinned`: the manifests off the chain that it
+    has names for, likewise. `sequences`: those of all manifests.
     """
 
     chain: tuple[Manifest, ...]
+    pinned: tuple[Manifest, ...]
     sequences: frozenset[int]
 
 
@@ -69,16 +72,11 @@ async def manifest_sequences(store: ObjectStore) -> set[int]:
     return {name.number for name in names if name is not None and name.kind == "manifest" and not name.partial}
 
 
-async def read_chain(store: ObjectStore) -> tuple[Manifest, ...]:
-    """The newest manifest and its ancestors down to its horizon, the newest first; empty if nothing was ever claimed.
+async def survey(store: ObjectStore) -> Survey:
+    """What is kept, and which manifests there were just before it was followed; empty if nothing was ever claimed.
 
     Raises `DamagedState`, which names the manifest that is missing or damaged.
     """
-    return (await survey(store)).chain
-
-
-async def survey(store: ObjectStore) -> Survey:
-    """The chain, and which manifests there were just before it was followed. Raises as `read_chain` does."""
     sequences = await manifest_sequences(store)
     for _ in range(_PATIENCE):
         if not sequences:
@@ -91,19 +89,34 @@ async def survey(store: ObjectStore) -> Survey:
                     "deleted. Put them back from a backup, or name another directory to start anew. "
                     "Nothing was changed."
                 )
-            return Survey((), frozenset())
+            return Survey((), (), frozenset())
         try:
-            return Survey(await _follow(store, sequences), frozenset(sequences))
+            return await _survey(store, sequences)
         except DamagedState:
             # The owner may have committed meanwhile, and its collector deleted what was just being followed.
             again = await manifest_sequences(store)
             if max(again, default=0) <= max(sequences):
                 raise
             sequences = again
-    return Survey(await _follow(store, sequences), frozenset(sequences))
+    return await _survey(store, sequences)
 
 
-async def _follow(store: ObjectStore, sequences: Collection[int]) -> tuple[Manifest, ...]:
+async def _survey(store: ObjectStore, sequences: Collection[int]) -> Survey:
+    chain = await follow(store, sequences)
+    return Survey(chain, await _read_pinned(store, chain), frozenset(sequences))
+
+
+async def _read_pinned(store: ObjectStore, chain: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    linked = {manifest.sequence for manifest in chain}
+    names = {sequence: name for name, sequence in chain[0].keep.items() if sequence not in linked}
+    found = await _read_at_once(store, names)
+    for sequence in names.keys() - found.keys():
+        found[sequence] = await read_manifest(store, sequence, fallback=0, name=names[sequence])
+    return tuple(found[sequence] for sequence in sorted(found, reverse=True))
+
+
+async def follow(store: ObjectStore, sequences: Collection[int]) -> tuple[Manifest, ...]:
+    """The newest of the manifests and its ancestors down to its horizon, the newest first. Raises as `survey` does."""
     newest = max(sequences)
     before = max((sequence for sequence in sequences if sequence < newest), default=0)
     head = await read_manifest(store, newest, fallback=before)
@@ -135,12 +148,15 @@ async def _read_at_once(store: ObjectStore, sequences: Collection[int]) -> dict[
     return found
 
 
-async def read_manifest(store: ObjectStore, sequence: int, *, fallback: int) -> Manifest:
-    """One manifest. Raises `DamagedState`, which proposes to restore the snapshot `fallback`; `NewerFormat`."""
+async def read_manifest(store: ObjectStore, sequence: int, *, fallback: int, name: str | None = None) -> Manifest:
+    """One manifest. Raises `DamagedState`, which proposes to restore the snapshot `fallback`; `NewerFormat`.
+
+    `name`: it is needed only because it is kept by that name; then it is proposed to drop it.
+    """
     try:
         data = await store.get(manifest_key(sequence))
     except KeyMissing as exc:
-        raise _damaged(store, sequence, "it is missing", fallback) from exc
+        raise _damaged(store, sequence, "it is missing", fallback, name) from exc
     try:
         manifest = (
             await asyncio.to_thread(decode, data, store.describe())
@@ -148,20 +164,22 @@ async def read_manifest(store: ObjectStore, sequence: int, *, fallback: int) -> 
             else decode(data, store.describe())
         )
     except Damaged as exc:
-        raise _damaged(store, sequence, str(exc), fallback) from exc
+        raise _damaged(store, sequence, str(exc), fallback, name) from exc
     if manifest.sequence != sequence:
-        raise _damaged(store, sequence, f"it holds the manifest of sequence {manifest.sequence}", fallback)
+        raise _damaged(store, sequence, f"it holds the manifest of sequence {manifest.sequence}", fallback, name)
     return manifest
 
 
-def _damaged(store: ObjectStore, sequence: int, what: str, fallback: int) -> DamagedState:
+def _damaged(store: ObjectStore, sequence: int, what: str, fallback: int, name: str | None = None) -> DamagedState:
     here = store.describe()
-    advice = (
-        f"run `asyncpersist restore {here} {fallback}` to go on from that snapshot"
-        if fallback > 0
-        else "name another directory to start anew"
-    )
+    if name is not None:
+        advice = f"run `asyncpersist snapshots {here} --drop {shlex.quote(name)}` to do without that snapshot"
+    elif fallback > 0:
+        advice = f"run `asyncpersist restore {here} --to {fallback}` to go on from that snapshot"
+    else:
+        advice = "name another directory to start anew"
+    kept = "" if name is None else f", kept as {name!r},"
     return DamagedState(
-        f"{here}: the manifest {manifest_key(sequence)} is damaged: {what}. Put it back from a backup, or {advice}. "
-        "Nothing was changed."
+        f"{here}: the manifest {manifest_key(sequence)}{kept} is damaged: {what}. "
+        f"Put it back from a backup, or {advice}. Nothing was changed."
     )

@@ -2,85 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import msgspec
-
-from asyncpersist.checkpoint.layout import OBJECTS, parse
-from asyncpersist.checkpoint.manifest import Manifest, encode
-from asyncpersist.checkpoint.ownership import OwnerState, judge
-from asyncpersist.checkpoint.processes import start_of, this_process
-from asyncpersist.checkpoint.reading import manifest_sequences, read_manifest, read_marker
-from asyncpersist.checkpoint.register import Pending, Register, describe_owner
-from asyncpersist.checkpoint.root import Root
+from asyncpersist.checkpoint.between_runs import Standing, amend, choose, stand
+from asyncpersist.checkpoint.layout import OBJECTS
+from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.reading import read_manifest
+from asyncpersist.checkpoint.retention import Retention
+from asyncpersist.checkpoint.verifying import problems
 from asyncpersist.clock import Clock
-from asyncpersist.errors import DamagedState, StateInUse
+from asyncpersist.errors import DamagedState
 from asyncpersist.objectstore.contract import ObjectStore
 
 __all__ = ["restore"]
+
+_AT_ONCE = 4
 
 
 async def restore(store: ObjectStore, sequence: int, *, clock: Clock, takeover: bool = False) -> Manifest:
     """Commits the content of the manifest `sequence` once more, as the newest, and returns what was committed.
 
-    Newer and older snapshots are left to the next run, which condemns them. Refused unless the owner of the newest
-    readable manifest is proven to be gone, or `takeover`.
-    Raises `StateInUse`; `DamagedState` if that snapshot is itself damaged, or there is none of that number; `Fenced` if
-    a run claimed the root meanwhile.
+    Its ancestors stay as far as they are there; newer snapshots are left to the next run, which condemns those without
+    a name: until then this can be undone. Refused unless the owner of the newest readable manifest is proven to be
+    gone, or `takeover`. Raises `StateInUse`; `DamagedState` if that snapshot is itself damaged, condemned, or not
+    there; `Fenced` if a run claimed the root meanwhile.
     """
-    await store.check_writable()
-    sequences = await manifest_sequences(store) if await read_marker(store) else set()
-    if sequence not in sequences:
+    standing = await stand(store, takeover=takeover)
+    chosen = await choose(store, standing, sequence)
+    if found := await problems(store, chosen.objects(), at_once=_AT_ONCE):
         raise DamagedState(
-            f"{store.describe()} has no snapshot {sequence}; it has "
-            f"{', '.join(map(str, sorted(sequences))) or 'none'}. Nothing was changed."
+            f"{store.describe()}: the snapshot {sequence} needs {found[0].key}, which is damaged: {found[0].detail}. "
+            "Choose another snapshot. Nothing was changed."
         )
-    newest = await _newest_readable(store, sequences)
-    state = await asyncio.to_thread(
-        lambda: judge(newest.owner, this_process(), Root.live_runs(), start_of(newest.owner.pid))
-    )
-    if not (state.proven_gone or takeover):
-        certainty = "is in use by" if state is OwnerState.RUNNING else "may be in use by"
-        raise StateInUse(
-            f"{store.describe()} {certainty} {describe_owner(newest.owner)}. Stop that process, or take the state "
-            "from it with --takeover. Nothing was changed."
-        )
-    chosen = await read_manifest(store, sequence, fallback=max(sequences - {sequence}, default=0))
-    if problems := await Root(store, clock, (chosen,), 1, None).verify():
-        raise DamagedState(
-            f"{store.describe()}: the snapshot {sequence} needs {problems[0].key}, which is damaged: "
-            f"{problems[0].detail}. Choose another snapshot. Nothing was changed."
-        )
-    if condemned := {chosen.key, *chosen.names()} & set(newest.condemned):
-        raise DamagedState(
-            f"{store.describe()}: the snapshot {sequence} has expired: {min(condemned)} is due to be deleted. "
-            "Choose a newer snapshot. Nothing was changed."
-        )
-    names = [parse(entry.key) for entry in await store.list(OBJECTS)]
-    generation = max([newest.generation, *(name.number for name in names if name is not None)])
-    manifest = msgspec.structs.replace(
-        chosen,
-        sequence=max(sequences) + 1,
-        token=clock.token(),
-        parent=chosen.token,
-        parent_sequence=sequence,
-        horizon=sequence,
-        generation=generation + 1,
-        kind="release",
-        clean=False,
-        written_at=clock.wall(),
-        owner=msgspec.structs.replace(newest.owner, released=True),
-        exclusive=state.proven_gone and newest.exclusive,
-        condemned=[],
-    )
-    await Register(store).commit(Pending(manifest, encode(manifest), (chosen,)))
-    return manifest
+    kept = await _lineage(store, standing, chosen)
+    retention = Retention(kept, kept[-1].sequence, tuple(standing.newest.condemned))
+    return await amend(store, clock, standing, chosen, retention, keep=standing.names, clean=False)
 
 
-async def _newest_readable(store: ObjectStore, sequences: set[int]) -> Manifest:
-    for sequence in sorted(sequences, reverse=True):
+async def _lineage(store: ObjectStore, standing: Standing, chosen: Manifest) -> tuple[Manifest, ...]:
+    """The chosen one and those of its ancestors of which everything is there and stays, the newest first."""
+    present = {entry.key for entry in await store.list(OBJECTS)} - set(standing.newest.condemned)
+    kept = [chosen]
+    while (parent := kept[-1].parent_sequence) in standing.sequences and kept[-1].sequence > chosen.horizon:
         try:
-            return await read_manifest(store, sequence, fallback=sequence)
+            ancestor = await read_manifest(store, parent, fallback=0)
         except DamagedState:
-            continue
-    raise DamagedState(f"{store.describe()}: every manifest is damaged. Put the state back from a backup.")
+            break
+        whole = ancestor.names() <= present and ancestor.key not in standing.newest.condemned
+        if ancestor.token != kept[-1].parent or not whole:
+            break
+        kept.append(ancestor)
+    return tuple(kept)

@@ -6,13 +6,13 @@ condemned key is never named again. Everything is classified before anything is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from asyncpersist.checkpoint.layout import parse
 from asyncpersist.checkpoint.manifest import Manifest
 
-__all__ = ["Facts", "Retention", "lineage", "retain"]
+__all__ = ["Facts", "Retention", "lineage", "outside", "retain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Facts:
     `carried`: condemned by the head and not known to be gone. `abandoned`: keys of this run that no manifest will
     ever name. `superseded`: manifests below the new one that were passed over, kept ones perhaps among them.
     `stored`: every key in the store, None if it was not listed; listed after this run's claim.
+    `keep`: the names the new manifest gives; `pinned`: those off the chain that the head named.
     `now` and `retain_for` in seconds; `retain_snapshots` counts the new one, None lets no snapshot expire.
     """
 
@@ -37,15 +38,21 @@ class Facts:
     abandoned: Collection[str] = ()
     superseded: Collection[str] = ()
     stored: Collection[str] | None = None
+    keep: Mapping[str, int] = field(default_factory=dict)
+    pinned: Sequence[Manifest] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """The decision. `kept`: the ancestors that stay, the parent first; `horizon`: the oldest one's sequence."""
+    """The decision. `kept`: the ancestors that stay, the parent first; `horizon`: the oldest one's sequence.
+
+    `pinned`: those that stay for their name alone, the newest first.
+    """
 
     kept: tuple[Manifest, ...]
     horizon: int
     condemned: tuple[str, ...]
+    pinned: tuple[Manifest, ...] = ()
 
     @property
     def parent(self) -> str | None:
@@ -68,12 +75,19 @@ def lineage(chain: Sequence[Manifest]) -> tuple[Manifest, ...]:
     return snapshots or tuple(manifest for manifest in chain[-1:] if manifest.epoch > 0)
 
 
+def outside(keep: Mapping[str, int], kept: Iterable[Manifest], known: Iterable[Manifest]) -> tuple[Manifest, ...]:
+    """Those of the `known` manifests that have a name and are not `kept` anyway, the newest first."""
+    named = set(keep.values()) - {manifest.sequence for manifest in kept}
+    found = {manifest.sequence: manifest for manifest in known if manifest.sequence in named}
+    return tuple(found[sequence] for sequence in sorted(found, reverse=True))
+
+
 def retain(facts: Facts) -> Retention:
     """Which ancestors stay and which keys are condemned.
 
     Kept are, of the lineage, the newest `retain_snapshots`, those not older than `retain_for`, and whatever lies
-    between them; only an oldest part ever expires. The parent is always kept, so that a commit whose outcome is unknown
-    condemns nothing that its successor may still name.
+    between them; only an oldest part ever expires, and of that nothing that has a name. The parent is always kept, so
+    that a commit whose outcome is unknown condemns nothing that its successor may still name.
 
     Condemned are the keys that no kept manifest names and that an expired or superseded one named, that this run
     abandoned, that were condemned before, or that are orphans: objects of an older generation than this run's,
@@ -87,14 +101,18 @@ def retain(facts: Facts) -> Retention:
         if facts.retain_snapshots is None or index + 2 <= facts.retain_snapshots or young:
             oldest = index
     kept = links[: oldest + 1]
-    retained = set(facts.named).union({manifest.key for manifest in kept}, *(manifest.names() for manifest in kept))
+    known = (*facts.ancestors, *facts.pinned)
+    pinned = outside(facts.keep, kept, known)
+    stay = (*kept, *pinned)
+    retained = set(facts.named).union({manifest.key for manifest in stay}, *(manifest.names() for manifest in stay))
     condemned = {*facts.carried, *facts.abandoned, *facts.superseded}
-    for manifest in facts.ancestors:
+    for manifest in known:
         condemned.add(manifest.key)
         condemned |= manifest.names()
     if facts.stored is not None:
         condemned |= {key for key in facts.stored if _orphaned(key, facts)}
-    return Retention(kept, kept[-1].sequence if kept else facts.sequence, tuple(sorted(condemned - retained)))
+    horizon = kept[-1].sequence if kept else facts.sequence
+    return Retention(kept, horizon, tuple(sorted(condemned - retained)), pinned)
 
 
 def _orphaned(key: str, facts: Facts) -> bool:

@@ -36,7 +36,7 @@ from asyncpersist.checkpoint.processes import start_of, this_process
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.reading import MARKER_BYTES, Survey, read_marker, survey
 from asyncpersist.checkpoint.register import Pending, Register, describe_owner
-from asyncpersist.checkpoint.retention import Facts, Retention, lineage, retain
+from asyncpersist.checkpoint.retention import Facts, Retention, lineage, outside, retain
 from asyncpersist.checkpoint.verifying import Problem, advice, joined, load, problems
 from asyncpersist.clock import Clock
 from asyncpersist.errors import DamagedState, Fenced, StateInUse, StateUnwritable, StoreUnavailable
@@ -77,10 +77,12 @@ class Root:
         retain_snapshots: int,
         retain_for: float | None,
         sequences: Collection[int] = (),
+        pinned: tuple[Manifest, ...] = (),
     ) -> None:
         self._store = store
         self._clock = clock
         self._chain = chain
+        self._pinned = pinned
         self._retain_snapshots = retain_snapshots
         self._retain_for = retain_for
         self._run: str | None = None
@@ -98,9 +100,9 @@ class Root:
         An empty or absent root has no head. Raises `ForeignRoot`, `NewerFormat`, `DamagedState`, `StoreUnavailable`,
         `StateUnwritable` where the path cannot be a directory.
         """
-        found = await survey(store) if await read_marker(store) else Survey((), frozenset())
+        found = await survey(store) if await read_marker(store) else Survey((), (), frozenset())
         seconds = None if retain_for is None else retain_for.total_seconds()
-        return cls(store, clock, found.chain, retain_snapshots, seconds, found.sequences)
+        return cls(store, clock, found.chain, retain_snapshots, seconds, found.sequences, found.pinned)
 
     # What is known
 
@@ -122,6 +124,11 @@ class Root:
     def chain(self) -> tuple[Manifest, ...]:
         """The head and the ancestors that are kept, the newest first."""
         return self._chain
+
+    @property
+    def pinned(self) -> tuple[Manifest, ...]:
+        """What is kept for its name alone, off the chain, the newest first."""
+        return self._pinned
 
     @property
     def claimed(self) -> bool:
@@ -249,8 +256,12 @@ class Root:
         logs: Mapping[str, LogFacts] | None = None,
         mode: str | None = None,
         access: str | None = None,
+        keep: str | None = None,
     ) -> Manifest:
         """Commits a snapshot: its whole content, not a difference. Mode and access default to the head's.
+
+        `keep`: the name by which it is kept for ever; one that had the name loses it. Raises `ValueError` for what
+        cannot be a name.
 
         A commit in doubt is settled first; if it was of the same content, that was all. Raises `Fenced` where another
         run has taken over; `StoreUnavailable` where the commit did not happen or, if `in_doubt`, may have. Then either
@@ -258,14 +269,24 @@ class Root:
         `head`. A cancelled call may be in doubt as well.
         """
         self._claimed_head()
+        if keep is not None:
+            protocol.check_name(keep)
         settled = await self.settle()
         head = self._claimed_head()
         if settled is not None and protocol.says(
-            settled, epoch=epoch, streams=streams, sinks=sinks, graph=graph, progress=progress or {}, logs=logs or {}
+            settled,
+            epoch=epoch,
+            streams=streams,
+            sinks=sinks,
+            graph=graph,
+            progress=progress or {},
+            logs=logs or {},
+            keep=keep,
         ):
             return settled
         stored = await self._list() if self._until_listing <= 0 else None
         now = self._clock.wall()
+        names = head.keep if keep is None else {**head.keep, keep: head.sequence + 1}
         facts = self._leftovers.facts(
             self._chain,
             {ref.key for refs in streams.values() for ref in refs},
@@ -273,6 +294,8 @@ class Root:
             stored=stored,
             retain_snapshots=self._retain_snapshots,
             retain_for=self._retain_for,
+            keep=names,
+            pinned=self._pinned,
         )
         retention = await _decided(facts)
         manifest = protocol.snapshot(
@@ -288,6 +311,7 @@ class Root:
             sinks=sinks,
             progress=progress or {},
             logs=logs or {},
+            keep=names,
         )
         await self._commit(manifest, retention.kept)
         self._until_listing = _LISTING_EVERY if stored is not None else self._until_listing - 1
@@ -313,7 +337,7 @@ class Root:
         deleted = await self.collect()
         stored = await self._list()
         retention = await _decided(
-            self._leftovers.facts(self._chain, head.names(), now=self._clock.wall(), stored=stored)
+            self._leftovers.facts(self._chain, head.names(), now=self._clock.wall(), stored=stored, pinned=self._pinned)
         )
         left = set(retention.condemned) - set(head.condemned)
         if len(left) <= _LEFT_LYING and not any(key.startswith(OBJECTS) for key in left):
@@ -342,9 +366,12 @@ class Root:
             # So that the keys condemned do not become more from run to run.
             with contextlib.suppress(StoreUnavailable, StateUnwritable):
                 await self.collect()
+            facts = self._leftovers.facts(
+                self._chain, head.names(), now=self._clock.wall(), ending=True, pinned=self._pinned
+            )
             manifest = protocol.release(
                 head,
-                retain(self._leftovers.facts(self._chain, head.names(), now=self._clock.wall(), ending=True)),
+                retain(facts),
                 token=self._clock.token(),
                 now=self._clock.wall(),
                 clean=clean,
@@ -383,7 +410,7 @@ class Root:
         """The bytes of an object, verified. Raises `DamagedState`, which names it."""
         data, problem = await load(self._store, ref)
         if problem is not None:
-            raise DamagedState(advice(self._store.describe(), problem, self._chain))
+            raise DamagedState(advice(self._store.describe(), problem, (*self._chain, *self._pinned)))
         return data
 
     async def verify(self, manifest: Manifest | None = None, *, at_once: int = 4) -> list[Problem]:
@@ -401,8 +428,10 @@ class Root:
 
     async def _carry_out(self, commit: Pending) -> Manifest:
         await self._register.commit(commit)
-        self._leftovers.committed(self._chain, commit.manifest, commit.kept)
-        self._chain = (commit.manifest, *commit.kept)
+        links = (commit.manifest, *commit.kept)
+        pinned = outside(commit.manifest.keep, links, (*self._chain, *self._pinned))
+        self._leftovers.committed(self._chain, commit.manifest, (*commit.kept, *pinned))
+        self._chain, self._pinned = links, pinned
         return commit.manifest
 
     def _claimed_head(self) -> Manifest:

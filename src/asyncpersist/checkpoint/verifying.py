@@ -62,10 +62,10 @@ async def problems(store: ObjectStore, refs: Iterable[ObjectRef], *, at_once: in
 
 
 def advice(where: str, problem: Problem, chain: Sequence[Manifest]) -> str:
-    """What to do about a problem with an object of the chain's head."""
+    """What to do about a problem with an object of the first of `chain`, the others being what else is kept."""
     older = [m.sequence for m in chain[1:] if m.kind == "snapshot" and problem.key not in m.names()]
     way_out = (
-        f"run `asyncpersist restore {where} {older[0]}` to go on from that older snapshot"
+        f"run `asyncpersist restore {where} --to {older[0]}` to go on from that older snapshot"
         if older
         else "name another directory to start anew"
     )

@@ -10,8 +10,10 @@ import typer
 
 from asyncpersist.cli.copy import copy
 from asyncpersist.cli.demo import demo
+from asyncpersist.cli.diff import diff
 from asyncpersist.cli.explaining import explain
 from asyncpersist.cli.inspect import inspect
+from asyncpersist.cli.prune import prune
 from asyncpersist.cli.replay import replay
 from asyncpersist.cli.restore import restore
 from asyncpersist.cli.run import run
@@ -27,7 +29,7 @@ _app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, replay, snapshots, inspect, verify, restore, copy):
+for _command in (demo, run, replay, snapshots, inspect, diff, verify, restore, prune, copy):
     _app.command()(_command)
 
 

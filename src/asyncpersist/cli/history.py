@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.ownership import OwnerState
-from asyncpersist.checkpoint.reading import manifest_sequences, read_chain, read_manifest, read_marker
+from asyncpersist.checkpoint.reading import Survey, manifest_sequences, read_manifest, read_marker, survey
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import SystemClock
 from asyncpersist.errors import DamagedState, StateError
@@ -20,12 +20,16 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One manifest. `manifest` None: it is damaged, as `damage` says. `kept`: the next run still knows it."""
+    """One manifest. `manifest` None: it is damaged, as `damage` says. `kept`: the next run still knows it.
+
+    `names`: by which it is kept for ever.
+    """
 
     sequence: int
     manifest: Manifest | None
     damage: str
     kept: bool
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,22 @@ class History:
         """For reading the objects of what is kept."""
         return Root(self.store, SystemClock(), self.kept, 1, None)
 
-    def find(self, sequence: int) -> Manifest:
-        """One manifest. Raises `StateError` if there is none of that number, or a damaged one."""
-        here = self.store.describe()
+    def number(self, point: str) -> int:
+        """The number that a number or a name stands for. Raises `StateError` if there is no such name."""
+        if point.isdecimal():
+            return int(point)
+        for entry in self.entries:
+            if point in entry.names:
+                return entry.sequence
+        names = ", ".join(sorted(name for entry in self.entries for name in entry.names))
+        raise StateError(
+            f"{self.store.describe()} keeps no snapshot by the name {point!r}; its names are: {names or 'none'}. "
+            "Nothing was changed."
+        )
+
+    def find(self, point: str | int) -> Manifest:
+        """One manifest, by its number or name. Raises `StateError` if there is none, or it is damaged."""
+        here, sequence = self.store.describe(), self.number(str(point))
         for entry in self.entries:
             if entry.sequence == sequence:
                 if entry.manifest is None:
@@ -62,8 +79,9 @@ class History:
                         "Nothing was changed."
                     )
                 return entry.manifest
+        gone = " any more" if 0 < sequence < self.entries[0].sequence else ""
         raise StateError(
-            f"{here} has no snapshot {sequence}; it has {', '.join(str(e.sequence) for e in self.entries)}. "
+            f"{here} has no snapshot {sequence}{gone}; it has {', '.join(str(e.sequence) for e in self.entries)}. "
             "Nothing was changed."
         )
 
@@ -81,12 +99,12 @@ async def read_history(store: ObjectStore) -> History:
         raise no_state(store)
     listed = await manifest_sequences(store)
     fault: DamagedState | None = None
-    chain: tuple[Manifest, ...] = ()
+    there = Survey((), (), frozenset())
     try:
-        chain = await read_chain(store)
+        there = await survey(store)
     except DamagedState as exc:
         fault = exc
-    known = {manifest.sequence: manifest for manifest in chain}
+    known = {manifest.sequence: manifest for manifest in (*there.chain, *there.pinned)}
     gate = asyncio.Semaphore(_AT_ONCE)
     found = await asyncio.gather(*(_read(store, sequence, gate) for sequence in listed - known.keys()))
     readable = known | {sequence: manifest for sequence, manifest, _ in found if manifest is not None}
@@ -95,19 +113,23 @@ async def read_history(store: ObjectStore) -> History:
         raise fault or no_state(store)
     newest = readable[max(readable)] if readable else None
     horizon = newest.horizon if newest is not None else 0
+    names: dict[int, tuple[str, ...]] = {}
+    for name, sequence in sorted(newest.keep.items()) if newest is not None else ():
+        names[sequence] = (*names.get(sequence, ()), name)
     entries = tuple(
         Entry(
             sequence,
             readable.get(sequence),
             damaged.get(sequence, ""),
-            kept=sequence in known if fault is None else sequence >= horizon,
+            kept=sequence in known if fault is None else sequence >= horizon or sequence in names,
+            names=names.get(sequence, ()),
         )
         for sequence in sorted(readable.keys() | damaged.keys(), reverse=True)
     )
     owner_state = None
     if newest is not None:
         owner_state = await Root(store, SystemClock(), (newest,), 1, None).owner_state()
-    return History(store, entries, chain[0] if chain else None, newest, fault, owner_state)
+    return History(store, entries, there.chain[0] if there.chain else None, newest, fault, owner_state)
 
 
 async def _read(store: ObjectStore, sequence: int, gate: asyncio.Semaphore) -> tuple[int, Manifest | None, str]:

@@ -7,15 +7,14 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-import polars as pl
 import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
-from asyncpersist.cli.history import no_state
-from asyncpersist.cli.printing import AsJson, State, describe, epoch_utc, plain, say, say_json, table
+from asyncpersist.cli.history import no_state, read_history
+from asyncpersist.cli.printing import AsJson, State, describe, epoch_utc, say, say_json, table
 from asyncpersist.cli.state_location import open_state
-from asyncpersist.cli.state_rows import owner_and_name, read_rows
+from asyncpersist.cli.state_rows import owner_and_name, plain_rows, read_rows
 from asyncpersist.clock import SystemClock
 from asyncpersist.errors import DamagedState, StateError
 from asyncpersist.objectstore.contract import ObjectStore
@@ -32,19 +31,31 @@ def inspect(
         str | None,
         typer.Argument(metavar="OPERATOR", help="An identity, or how one begins: show its rows.", show_default=False),
     ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="POINT", help="An older snapshot, by its number or name.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many rows of each piece of state are shown.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the newest snapshot keeps, or the rows that it keeps for one operator."""
-    asyncio.run(_inspect(state, operator, limit, as_json))
+    """Show what the newest snapshot keeps, or an older one, or the rows that it keeps for one operator."""
+    asyncio.run(_inspect(state, operator, at, limit, as_json))
 
 
-async def _inspect(state: str, operator: str | None, limit: int, as_json: bool) -> None:
+async def _inspect(state: str, operator: str | None, at: str | None, limit: int, as_json: bool) -> None:
+    async def look(root: Root, head: Manifest) -> dict[str, Any]:
+        return await (_overview(root, head) if operator is None else _rows_of(root, head, operator, limit))
+
     async with open_state(state) as store:
-        if operator is None:
-            facts = await _at_rest(store, _overview)
+        if at is None:
+            facts = await _at_rest(store, look)
         else:
-            facts = await _at_rest(store, lambda root, head: _rows_of(root, head, operator, limit))
+            history = await read_history(store)
+            try:
+                facts = await look(history.root(), history.find(at))
+            except DamagedState:
+                # If a running owner has deleted it meanwhile, that is what to say.
+                (await read_history(store)).find(at)
+                raise
     if as_json:
         say_json(facts)
     elif operator is None:
@@ -124,7 +135,7 @@ async def _rows_of(root: Root, head: Manifest, operator: str, limit: int) -> dic
         owner, name = owner_and_name(stream, list(head.graph))
         if owner == identity and name != "log" and refs:
             key, rows = await read_rows(root, name, refs)
-            shown = await asyncio.to_thread(_plain_rows, rows.head(limit))
+            shown = await asyncio.to_thread(plain_rows, rows.head(limit))
             states.append({"name": name, "key": key, "columns": rows.columns, "rows": rows.height, "first": shown})
     return {
         **_head(root, head),
@@ -153,15 +164,6 @@ def _kind(identity: str) -> str:
 
 def _description(head: Manifest, identity: str) -> str:
     return str(head.graph.get(identity, {}).get("description", identity))
-
-
-def _plain_rows(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON has them; ids, which no program reads as numbers, in hexadecimal."""
-    ids = [name for name, dtype in rows.schema.items() if dtype == pl.UInt128]
-    return [
-        {name: f"^{value:032X}" if name in ids and value is not None else plain(value) for name, value in row.items()}
-        for row in rows.iter_rows(named=True)
-    ]
 
 
 def _tell_overview(facts: dict[str, Any]) -> None:

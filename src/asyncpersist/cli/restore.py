@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
-from asyncpersist.checkpoint.ownership import OwnerState
-from asyncpersist.checkpoint.register import describe_owner
 from asyncpersist.checkpoint.restore import restore as commit_again
 from asyncpersist.cli.history import History, read_history
+from asyncpersist.cli.points import Takeover, Yes, refusal_of_owner
 from asyncpersist.cli.printing import AsJson, State, describe, say, say_json
 from asyncpersist.cli.state_location import open_state
 from asyncpersist.clock import SystemClock
@@ -56,21 +55,25 @@ class Intent:
 
 def restore(
     state: State,
-    sequence: Annotated[
-        int, typer.Argument(metavar="SEQUENCE", min=1, help="The number of the snapshot.", show_default=False)
+    point: Annotated[
+        str, typer.Option("--to", metavar="POINT", help="The snapshot's number or name.", show_default=False)
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only said what would be done.")] = False,
-    takeover: Annotated[bool, typer.Option("--takeover", help="Also if the owner runs or may run: depose it.")] = False,
+    yes: Yes = False,
+    takeover: Takeover = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to an older snapshot: the next run continues from there, its file outputs cut to what they were then."""
-    asyncio.run(_restore(state, sequence, yes=yes, takeover=takeover, as_json=as_json))
+    """Go back to an older snapshot: the next run continues from there, its file outputs cut to what they were then.
+
+    Until a run has begun this can be undone: by restoring the number that was the newest before.
+    """
+    asyncio.run(_restore(state, point, yes=yes, takeover=takeover, as_json=as_json))
 
 
-async def _restore(state: str, sequence: int, *, yes: bool, takeover: bool, as_json: bool) -> None:
+async def _restore(state: str, point: str, *, yes: bool, takeover: bool, as_json: bool) -> None:
     async with open_state(state) as store:
         history = await read_history(store)
-        chosen = history.find(sequence)
+        chosen = history.find(point)
+        sequence = chosen.sequence
         if history.head is not None and chosen.sequence == history.head.sequence:
             if as_json:
                 say_json({"state": store.describe(), "sequence": sequence, "done": False, "committed": None})
@@ -87,6 +90,9 @@ async def _restore(state: str, sequence: int, *, yes: bool, takeover: bool, as_j
         say_json({**asdict(intent), "done": committed is not None, "committed": committed})
     elif committed is not None:
         say(f"Done, as snapshot {committed}. Start the run again.")
+        if history.head is not None:
+            back = f"asyncpersist restore {intent.state} --to {history.head.sequence} --yes"
+            say(f"To undo it before a run has begun: `{back}`.")
     else:
         for refusal in intent.refusals:
             say(f"It would be refused: {refusal}")
@@ -98,18 +104,17 @@ async def _restore(state: str, sequence: int, *, yes: bool, takeover: bool, as_j
 async def _intend(history: History, chosen: Manifest, *, takeover: bool) -> Intent:
     head = history.head
     refusals = [f"{p.key} is damaged: {p.detail}" for p in await history.root().verify(chosen)]
-    if history.newest is not None and history.owner_state is not None and not takeover:
-        owner = describe_owner(history.newest.owner)
-        if history.owner_state is OwnerState.RUNNING:
-            refusals.append(f"the state is in use by {owner}. Stop that process, or say --takeover.")
-        elif not history.owner_state.proven_gone:
-            refusals.append(f"the state may be in use by {owner}. Make sure that it is not, and say --takeover.")
+    if history.newest is not None:
+        condemned = {chosen.key, *chosen.names()} & set(history.newest.condemned)
+        refusals += [f"it has expired: {key} is due to be deleted" for key in sorted(condemned)[:1]]
+    if (refusal := refusal_of_owner(history, takeover=takeover)) is not None:
+        refusals.append(refusal)
     rows_again = None if head is None else int(head.progress.get("rows", 0)) - int(chosen.progress.get("rows", 0))
     return Intent(
         state=history.store.describe(),
         sequence=chosen.sequence,
         epoch=chosen.epoch,
-        given_up=tuple(e.sequence for e in history.entries if e.kept and e.sequence > chosen.sequence),
+        given_up=tuple(e.sequence for e in history.entries if e.kept and not e.names and e.sequence > chosen.sequence),
         rows_again=None if rows_again is None else max(rows_again, 0),
         outputs=tuple(
             Output(

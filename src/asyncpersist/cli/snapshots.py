@@ -1,16 +1,21 @@
-"""`asyncpersist snapshots`: a line for each snapshot of a state."""
+"""`asyncpersist snapshots`: a line for each snapshot of a state, and their names."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.naming import drop_name, give_name
 from asyncpersist.checkpoint.ownership import OwnerState
 from asyncpersist.checkpoint.register import describe_owner
 from asyncpersist.cli.history import Entry, History, read_history
+from asyncpersist.cli.points import Takeover, checked_name
 from asyncpersist.cli.printing import AsJson, State, epoch_utc, say, say_json, table, utc
 from asyncpersist.cli.state_location import open_state
+from asyncpersist.clock import SystemClock
 
 __all__ = ["owner_text", "snapshots"]
 
@@ -22,9 +27,30 @@ _OWNER = {
 }
 
 
-def snapshots(state: State, as_json: AsJson = False) -> None:
-    """List the snapshots of a state, the newest first, and say whether a run owns it."""
-    asyncio.run(_snapshots(state, as_json))
+def snapshots(
+    state: State,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep", metavar="NAME", callback=checked_name, help="Name a snapshot, which then stays for ever."
+        ),
+    ] = None,
+    number: Annotated[
+        int | None, typer.Option("--number", min=1, help="With --keep: which one; otherwise the newest.")
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option("--drop", metavar="NAME", help="Take a name away; the snapshot expires as others do.")
+    ] = None,
+    takeover: Takeover = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the snapshots of a state, the newest first, and say whether a run owns it.
+
+    With --keep or --drop a name is given or taken away first; that is refused while a run has the state.
+    """
+    if number is not None and keep is None:
+        raise typer.BadParameter("--number says which snapshot --keep names; say --keep NAME as well")
+    asyncio.run(_snapshots(state, keep, number, drop, takeover, as_json))
 
 
 def owner_text(history: History) -> str:
@@ -34,13 +60,21 @@ def owner_text(history: History) -> str:
     return f"{describe_owner(history.newest.owner)}: {_OWNER[history.owner_state]}"
 
 
-async def _snapshots(state: str, as_json: bool) -> None:
+async def _snapshots(
+    state: str, keep: str | None, number: int | None, drop: str | None, takeover: bool, as_json: bool
+) -> None:
     async with open_state(state) as store:
+        if drop is not None:
+            await drop_name(store, drop, clock=SystemClock(), takeover=takeover)
+        if keep is not None:
+            await give_name(store, keep, number, clock=SystemClock(), takeover=takeover)
         history = await read_history(store)
     if as_json:
         say_json(_as_dict(history))
         return
-    lines = table("number", "kind", "epoch", "epoch as time", "written", "bytes", "rows", "", numbers=(0, 2, 5, 6))
+    lines = table(
+        "number", "kind", "epoch", "epoch as time", "written", "bytes", "rows", "name", "", numbers=(0, 2, 5, 6)
+    )
     for entry in history.entries:
         lines.add_row(*_cells(entry, history.head))
     say(lines, f"owner: {owner_text(history)}")
@@ -51,7 +85,7 @@ async def _snapshots(state: str, as_json: bool) -> None:
 def _cells(entry: Entry, head: Manifest | None) -> tuple[str, ...]:
     manifest = entry.manifest
     if manifest is None:
-        return (str(entry.sequence), "", "", "", "", "", "", f"damaged: {entry.damage}")
+        return (str(entry.sequence), "", "", "", "", "", "", _names(entry), f"damaged: {entry.damage}")
     mark = "head" if manifest is head else "" if entry.kept else "left behind"
     return (
         str(manifest.sequence),
@@ -61,6 +95,7 @@ def _cells(entry: Entry, head: Manifest | None) -> tuple[str, ...]:
         utc(manifest.written_at),
         str(_bytes(manifest)),
         str(_rows(manifest)),
+        _names(entry),
         mark,
     )
 
@@ -87,12 +122,19 @@ def _as_dict(history: History) -> dict[str, Any]:
 def _entry_as_dict(entry: Entry, head: Manifest | None) -> dict[str, Any]:
     manifest = entry.manifest
     if manifest is None:
-        return {"sequence": entry.sequence, "head": False, "kept": entry.kept, "damage": entry.damage}
+        return {
+            "sequence": entry.sequence,
+            "head": False,
+            "kept": entry.kept,
+            "names": entry.names,
+            "damage": entry.damage,
+        }
     return {
         "sequence": manifest.sequence,
         "kind": manifest.kind,
         "head": manifest is head,
         "kept": entry.kept,
+        "names": entry.names,
         "epoch": manifest.epoch,
         "epoch_utc": epoch_utc(manifest.epoch),
         "written_at": manifest.written_at,
@@ -102,6 +144,10 @@ def _entry_as_dict(entry: Entry, head: Manifest | None) -> dict[str, Any]:
         "rows_read": manifest.progress.get("rows", 0),
         "damage": None,
     }
+
+
+def _names(entry: Entry) -> str:
+    return ", ".join(entry.names)
 
 
 def _bytes(manifest: Manifest) -> int:

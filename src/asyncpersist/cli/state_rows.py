@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
 from asyncpersist.checkpoint.manifest import ObjectRef
 from asyncpersist.checkpoint.root import Root
+from asyncpersist.cli.printing import plain
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.delta import ORDER, WEIGHT
 from asyncpersist.errors import DamagedState
@@ -16,7 +18,7 @@ from asyncpersist.io.source import OWN
 from asyncpersist.operators.reducers.value_log import ENTRY
 from asyncpersist.runtime.offsets import OffsetTable
 
-__all__ = ["key_of", "owner_and_name", "read_rows"]
+__all__ = ["key_of", "owner_and_name", "plain_rows", "read_rows"]
 
 
 def owner_and_name(stream: str, identities: Sequence[str]) -> tuple[str, str]:
@@ -59,3 +61,12 @@ async def read_rows(root: Root, name: str, refs: Sequence[ObjectRef]) -> tuple[t
         return key, rows.sort(key) if key else rows
 
     return await asyncio.to_thread(work)
+
+
+def plain_rows(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them; ids, which no program reads as numbers, in hexadecimal."""
+    ids = [name for name, dtype in rows.schema.items() if dtype == pl.UInt128]
+    return [
+        {name: f"^{value:032X}" if name in ids and value is not None else plain(value) for name, value in row.items()}
+        for row in rows.iter_rows(named=True)
+    ]

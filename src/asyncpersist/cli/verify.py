@@ -126,6 +126,6 @@ def _tell(verdict: Verdict, history: History) -> None:
     else:
         manifest = history.find(verdict.whole)
         say(
-            f"Put these back from a backup; or `asyncpersist restore {verdict.state} {verdict.whole}` goes back to "
-            f"the newest that is whole: {describe(manifest)}."
+            f"Put these back from a backup; or `asyncpersist restore {verdict.state} --to {verdict.whole}` goes back "
+            f"to the newest that is whole: {describe(manifest)}."
         )

@@ -1,0 +1,166 @@
+"""Killed, or without power, at every call of the disk while naming, restoring or pruning: the root is good, and the
+same can be done again."""
+
+# A test may hold its own loop.
+# ruff: noqa: ASYNC221
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asyncpersist.checkpoint.naming import drop_name, give_name
+from asyncpersist.checkpoint.prune import prune
+from asyncpersist.checkpoint.restore import restore
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.disk import Disk
+from asyncpersist.objectstore.filesystem import FilesystemStore
+from asyncpersist.testing.clocks import ManualClock
+from asyncpersist.testing.disks import CountingDisk
+from asyncpersist.testing.power import LossyDisk, PowerCut
+from tests.checkpoint.runs import Run, items
+from tests.checkpoint.test_crashes import Quick, assert_no_leftovers, litter
+
+DEEDS = ("give", "drop", "restore", "prune")
+MADE = {"give": ["e"], "drop": ["e"], "restore": ["c"], "prune": ["e"]}
+"""What the head holds once it is done; before, it is e."""
+
+
+async def make_ready(path: Path) -> None:
+    """Five snapshots of which three are kept for their age and one for its name, and what killed runs left."""
+    store = FilesystemStore(path, Quick())
+    run = await Run.start(store, ManualClock(), retain=3)
+    for text in "abcde":
+        await run.append(text, replace=True, keep="first" if text == "a" else None)
+        await run.root.collect()
+    await run.root.release()
+    await store.aclose()
+    await litter(path)
+
+
+async def do(deed: str, path: Path, disk: Disk, seed: int = 5) -> None:
+    store = FilesystemStore(path, disk)
+    clock = ManualClock(seed=seed)
+    try:
+        if deed == "give":
+            await give_name(store, "newest", clock=clock)
+        elif deed == "drop":
+            await drop_name(store, "first", clock=clock)
+        elif deed == "restore":
+            await restore(store, 4, clock=clock)
+        else:
+            await prune(store, clock=clock, retain_snapshots=1)
+    finally:
+        await store.aclose()
+
+
+async def look(path: Path, deed: str) -> tuple[list[str], bool]:
+    """What the head holds, and whether the deed was committed. All that is kept is whole."""
+    store = FilesystemStore(path)
+    root = await Root.open(store, clock=ManualClock())
+    assert root.head is not None
+    for manifest in (*root.chain, *root.pinned):
+        assert await root.verify(manifest) == []
+    held = {m.sequence: await items(root, m) for m in (*root.chain, *root.pinned)}
+    names = {name: held[sequence] for name, sequence in root.head.keep.items()}
+    texts = await items(root)
+    done = {
+        "give": "newest" in names,
+        "drop": "first" not in names,
+        "restore": texts == ["c"],
+        "prune": len(root.chain) == 2,
+    }[deed]
+    assert texts == (MADE[deed] if done else ["e"])
+    assert names.get("first") == (None if deed == "drop" and done else ["a"])
+    assert names.get("newest") in (None, ["e"])
+    await store.aclose()
+    return texts, done
+
+
+async def go_on(path: Path, deed: str) -> None:
+    """Looks, does it again if it was not done, and goes on with a run; in the end nothing lies about."""
+    texts, done = await look(path, deed)
+    if not done:
+        await do(deed, path, Quick(), seed=6)
+        texts, done = await look(path, deed)
+        assert done
+    store = FilesystemStore(path, Quick())
+    run = await Run.start(store, ManualClock(seed=7), retain=2)
+    await run.root.sweep()
+    assert await items(run.root) == texts
+    await run.append("z")
+    await run.root.collect()
+    await run.root.release()
+    root = await Root.open(store, clock=ManualClock())
+    assert await items(root) == [*texts, "z"]
+    for manifest in root.pinned:
+        assert await root.verify(manifest) == []
+    assert len(root.pinned) == len({*run.head.keep.values()} - {m.sequence for m in root.chain})
+    await store.aclose()
+    await assert_no_leftovers(path)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+async def test_a_power_cut_at_every_call(tmp_path: Path, deed: str) -> None:
+    await make_ready(tmp_path / "ready")
+    cut_at, over = 0, False
+    while not over:
+        cut_at += 1
+        for chance in range(2):
+            path = tmp_path / f"{cut_at}-{chance}"
+            shutil.copytree(tmp_path / "ready", path)
+            disk = LossyDisk(path, cut_at)
+            try:
+                await do(deed, path, disk)
+                over = True
+            except PowerCut:
+                pass
+            disk.lose(random.Random(f"{cut_at} {chance}"))
+            if over:
+                assert (await look(path, deed))[1], "what was reported as done is done"
+            await go_on(path, deed)
+    assert cut_at > 5
+
+
+_CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from asyncpersist.testing.disks import KillingDisk
+from tests.checkpoint.test_crashes_between_runs import do
+
+path, deed, last, when = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+for at in range(1, last):
+    child = os.fork()
+    if child == 0:
+        asyncio.run(do(deed, path / str(at), KillingDisk(at, when)))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    (path / f"{at}.status").write_text(str(status))
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "half", "after"])
+@pytest.mark.parametrize("deed", DEEDS)
+async def test_a_kill_at_every_call(tmp_path: Path, deed: str, when: str) -> None:
+    await make_ready(tmp_path / "ready")
+    shutil.copytree(tmp_path / "ready", tmp_path / "count")
+    counting = CountingDisk()
+    await do(deed, tmp_path / "count", counting)
+    for at in range(1, counting.calls + 1):
+        shutil.copytree(tmp_path / "ready", tmp_path / str(at))
+    here = str(Path(__file__).parents[2])
+    arguments = [here, str(tmp_path), deed, str(counting.calls + 1), when]
+    subprocess.run([sys.executable, "-c", _CHILD, *arguments], check=True, cwd=here)
+    for at in range(1, counting.calls + 1):
+        status = int((tmp_path / f"{at}.status").read_text())
+        assert os.WIFSIGNALED(status), at
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        await go_on(tmp_path / str(at), deed)

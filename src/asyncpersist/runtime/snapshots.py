@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -101,8 +101,8 @@ class Capture:
 class Snapshots:
     """The objects that make up the newest snapshot of a run, and how the next one comes about.
 
-    One snapshot is written at a time. It is the `LogStore` of a run with a root. `streams`: those of the head that go
-    on. `rules`: by stream, how each log is kept; `facts`: by source, what is known of it.
+    One snapshot is written at a time. It is the `LogStore` of a run with a root. `streams`: what the head
+    holds of those that go on. `rules`: by stream, how each log is kept; `facts`: by source, what is known of it.
     """
 
     temporary = False
@@ -114,14 +114,13 @@ class Snapshots:
         graph: Mapping[str, Any],
         mode: str,
         access: str,
-        streams: Collection[str],
+        streams: Mapping[str, Sequence[ObjectRef]],
         rules: Mapping[str, LogRule],
         facts: Mapping[str, LogFacts],
         compression: codec.Compression,
         clock: Clock,
     ) -> None:
-        head = root.head
-        assert head is not None, "a root is claimed before snapshots are written"
+        assert root.head is not None, "a root is claimed before snapshots are written"
         self._root = root
         self._graph = dict(graph)
         self._mode = mode
@@ -132,7 +131,7 @@ class Snapshots:
         self._compression = compression
         self._clock = clock
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
-        self._streams = {name: list(refs) for name, refs in head.streams.items() if name in streams}
+        self._streams = {name: list(refs) for name, refs in streams.items()}
         self.state_bytes = 0
         self.log_bytes = 0
         self.failure: StoreUnavailable | None = None

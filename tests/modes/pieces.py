@@ -214,6 +214,14 @@ def rows_in(path: Path) -> Counter[tuple[str, ...]]:
     return summed(changes(path))
 
 
+def shows(path: Path, rows: Counter[tuple[str, ...]]) -> bool:
+    """Whether an output that is being written holds just these rows."""
+    try:
+        return path.exists() and rows_in(path) == rows
+    except AssertionError:
+        return False
+
+
 def by_epoch(found: Iterable[Change]) -> list[Counter[tuple[tuple[str, ...], int]]]:
     """What changed in each epoch, in order."""
     epochs: dict[int, Counter[tuple[tuple[str, ...], int]]] = {}

@@ -210,7 +210,7 @@ class Engine:
                 await self._begin(stepping, scratch)
                 if self._snapshots is not None:
                     group.start_soon(self._snapshot_in_turn, self._snapshots)
-                for position, reader in enumerate(readers):
+                for position, reader in enumerate(() if self._stopping else readers):
                     group.start_soon(self._pump, position, reader)
                 if not self._launch.starts_sources:
                     self._intake.end_all()

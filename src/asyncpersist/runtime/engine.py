@@ -210,7 +210,7 @@ class Engine:
                 await self._begin(stepping, scratch)
                 if self._snapshots is not None:
                     group.start_soon(self._snapshot_in_turn, self._snapshots)
-                for position, reader in enumerate(readers):
+                for position, reader in enumerate(() if self._stopping else readers):
                     group.start_soon(self._pump, position, reader)
                 if not self._launch.starts_sources:
                     self._intake.end_all()
@@ -286,6 +286,7 @@ class Engine:
                 epoch = await self._next_epoch() if how == "batch" else recorded
                 async for source, delta in pieces:
                     self._rows += _rows(delta)
+                    self._rows_before -= _rows(delta)  # they count there, too
                     await stepping.replay(source, delta)
                 await self._tell(stepping, epoch)
 
@@ -389,17 +390,17 @@ class Engine:
     async def _finish(self) -> None:
         """The end of the input or of the run: everything written, a last snapshot, the root released."""
         ended = self._intake.exhausted and not self._stopping
-        if self._snapshots is None or self._root is None:
-            for outlet in self._outlets.values():
+        if self._snapshots is not None:
+            self._snapshots.end_within(self._shutdown_timeout, cut=self._stopping)
+            self._ending = True
+            self._due.set()
+            await self._snapshots_over.wait()
+        for identity, outlet in self._outlets.items():
+            if not self._goes_on(identity):
                 await outlet.barrier()
-            await self._tell_end(ended)
-            return
-        self._snapshots.end_within(self._shutdown_timeout, cut=self._stopping)
-        self._ending = True
-        self._due.set()
-        await self._snapshots_over.wait()
         await self._tell_end(ended)
-        await self._snapshots.release()
+        if self._snapshots is not None:
+            await self._snapshots.release()
 
     async def _tell_end(self, ended: bool) -> None:
         if ended:

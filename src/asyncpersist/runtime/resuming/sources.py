@@ -120,7 +120,7 @@ def _refuse_anonymous(situation: Situation, vertex: Vertex, rule: LogRule, facts
         raise GraphChanged(
             f"{situation.where}: the log of {vertex.description} holds no row ids, which this graph asks for (a "
             "subscription to its rows, or a reducer such as argmin, argmax or tuple). Leave that out, or record the "
-            "source anew: SnapshotAccess.RECORD keeps ids. Nothing was changed."
+            "source anew with this graph, which keeps them. Nothing was changed."
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpersist as ap
 from asyncpersist.checkpoint.manifest import Manifest
-from asyncpersist.checkpoint.reading import read_chain
+from asyncpersist.checkpoint.reading import survey
 from asyncpersist.disk import Disk
 from asyncpersist.io.python import ConnectorSubject
 from asyncpersist.objectstore.contract import ObjectStore
@@ -119,7 +119,7 @@ class Place:
     async def chain(self) -> tuple[Manifest, ...]:
         store = self.store
         try:
-            return await read_chain(store)
+            return (await survey(store)).chain
         finally:
             if self.backend.owns_store:
                 await store.aclose()

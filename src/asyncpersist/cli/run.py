@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from asyncpersist.cli.points import checked_name
 from asyncpersist.cli.printing import PLACES
 from asyncpersist.cli.run_modes import MODES, mode_of
 from asyncpersist.cli.running import Order, carry_out
@@ -77,7 +78,11 @@ def run(
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Keep the run's last snapshot under a name: it never expires."),
+        typer.Option(
+            metavar="NAME",
+            callback=checked_name,
+            help="Keep the run's last snapshot under a name: it never expires.",
+        ),
     ] = None,
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Go on even if a run that is alive owns the state; that one is fenced.")

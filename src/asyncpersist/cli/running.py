@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.naming import give_name
 from asyncpersist.cli.explaining import explain
 from asyncpersist.cli.history import read_history
 from asyncpersist.cli.printing import describe
@@ -22,6 +23,7 @@ from asyncpersist.cli.run_figures import Figures, Subject, figures
 from asyncpersist.cli.run_signals import asked_to_end
 from asyncpersist.cli.run_target import load_graph
 from asyncpersist.cli.state_location import open_state
+from asyncpersist.clock import SystemClock
 from asyncpersist.disk import Disk
 from asyncpersist.graph.context import Graph
 from asyncpersist.graph.plan import plan_graph
@@ -102,6 +104,9 @@ async def _run(order: Order, show: Figures, printing: PrintingThread) -> int:
             return _code(asked)
         stopped = await _attend(runtime, subject, asked, show, printing)
         reason = asked.result().name if stopped else order.end
+        if order.keep is not None and order.state is not None:
+            async with open_state(order.state) as store:
+                await give_name(store, order.keep, None, clock=SystemClock())
         head = await _head(order.state)
         text = f"{reason}: {runtime.statistics().rows_read:,} rows read in this run"
         if head is not None:

@@ -2,86 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 import anyio.to_thread
 
+from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.graph.plan import Plan
 from asyncpersist.persistence.keeping import Replaying
 from asyncpersist.runtime.dataflow import Dataflow
+from asyncpersist.runtime.epochs import EpochClock
+from asyncpersist.runtime.launch import Launched
 from asyncpersist.runtime.log_reading import LogReader, identified
-from asyncpersist.runtime.replay import Replay
-from asyncpersist.runtime.resuming.resumption import Resumption
+from asyncpersist.runtime.replay import Replay, in_epochs
 from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.source_log import SourceLog
+from asyncpersist.runtime.stepping import Stepping
 
-__all__ = ["Beginning"]
+__all__ = ["Beginning", "StoppedEarly"]
+
+
+class StoppedEarly(Exception):
+    """The run is to end before anything of it counts."""
 
 
 class Beginning:
-    """`found` are the logs there are, by source; `logs` those that are kept on."""
+    """`logs` are those that are kept on. `tell` ends an epoch: it steps the rest and tells the sinks what there is.
+
+    Once `stop` is set it ends early.
+    """
 
     def __init__(
         self,
-        resumption: Resumption | None,
-        found: Mapping[str, LogReader],
+        launched: Launched,
         *,
         plan: Plan,
         dataflow: Dataflow,
+        stepping: Stepping,
+        epochs: EpochClock,
         logs: Mapping[str, SourceLog],
+        tell: Callable[[int], Awaitable[None]],
+        stop: asyncio.Event,
         scratch: Scratch,
+        clock: Clock,
     ) -> None:
-        self._resumption = resumption
-        self._found = found
+        self._made = launched.resumption
+        self._found: Mapping[str, LogReader] = launched.logs
         self._plan = plan
         self._dataflow = dataflow
+        self._stepping = stepping
+        self._epochs = epochs
         self._logs = logs
+        self._tell = tell
+        self._stop = stop
         self._scratch = scratch
+        self._clock = clock
 
-    @property
-    def fills(self) -> bool:
-        """Whether there is something to be filled, or a log to be written anew."""
-        made = self._resumption
-        if made is None:
+    async def fill(self) -> bool:
+        """One epoch in which everything that has no state gets what is there. False: nothing needs it, there was none.
+
+        Raises `StoppedEarly`: what is half filled counts for nothing.
+        """
+        made = self._made
+        if made is None or not (made.filled or any(start.identified for start in made.sources.values())):
             return False
-        return bool(made.filled) or any(start.identified for start in made.sources.values())
+        epoch = await self._epochs.next_one()
+        await self._stepping.fill(self._contents(epoch), made.filled)
+        await self._tell(epoch)
+        return True
 
-    @property
-    def only(self) -> frozenset[int]:
-        """The positions of what is filled."""
-        assert self._resumption is not None
-        return self._resumption.filled
-
-    async def contents(self, epoch: int) -> AsyncGenerator[tuple[str, Delta], None]:
+    async def _contents(self, epoch: int) -> AsyncGenerator[tuple[str, Delta], None]:
         """What is given to what is filled, by the identity of who gives it.
 
         A log whose rows have no ids yet is written anew on the way, as of `epoch`.
         """
-        made = self._resumption
-        assert made is not None
-        for position in sorted(made.given):
+        assert self._made is not None
+        for position in sorted(self._made.given):
             pieces = self._dataflow.present(position)
             while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
+                self._refuse_stopped()
                 yield self._plan.vertices[position].identity, piece
         for number, (identity, log) in enumerate(self._found.items()):
-            start = made.sources[identity]
-            if not (identity in made.read or start.identified):
+            identifies, reads = self._made.sources[identity].identified, identity in self._made.read
+            if not (identifies or reads):
                 continue
-            if start.identified:
+            if identifies:
                 self._logs[identity].supersede()
-            in_order = log.rule.kept == "whole" and not start.identified
-            rows = log.deltas() if in_order else log.net(self._scratch, f"log-of-{number}")
-            async with aclosing(rows):
-                async for row in rows:
-                    delta = row
-                    if start.identified:
-                        delta = await anyio.to_thread.run_sync(identified, row, identity)
+            in_order = log.rule.kept == "whole" and not identifies
+            async with aclosing(log.deltas() if in_order else log.net(self._scratch, f"log-{number}")) as deltas:
+                async for found in deltas:
+                    self._refuse_stopped()
+                    delta = found
+                    if identifies:
+                        delta = await anyio.to_thread.run_sync(identified, found, identity)
                         self._logs[identity].append(epoch, delta)
-                    if identity in made.read:
+                    if reads:
                         yield identity, delta
 
-    def replay(self, how: Replaying) -> Replay:
-        """The logs, to be given again."""
-        return Replay(self._found, together=how == "batch")
+    def _refuse_stopped(self) -> None:
+        if self._stop.is_set():
+            raise StoppedEarly
+
+    async def replay(self, how: Replaying) -> AsyncGenerator[Delta, None]:
+        """Steps what is in the logs, and gives what is stepped to be counted. Ends early where it is to stop."""
+        replay = Replay(self._found, together=how == "batch")
+        begun: tuple[int, float] | None = None
+        async with aclosing(in_epochs(replay.rows())) as epochs:
+            async for recorded, pieces in epochs:
+                if how == "realtime":
+                    begun = begun or (recorded, self._clock.monotonic())
+                    await self._wait_until(begun[1] + (recorded - begun[0]) / 1000)
+                if self._stop.is_set():
+                    return
+                epoch = await self._epochs.next_one() if how == "batch" else recorded
+                async for source, delta in pieces:
+                    await self._stepping.replay(source, delta)
+                    yield delta
+                await self._tell(epoch)
+
+    async def _wait_until(self, moment: float) -> None:
+        """Returns at a moment on the monotonic clock, or when the run is to end."""
+        pause = moment - self._clock.monotonic()
+        if pause <= 0:
+            return
+        sleeping = asyncio.ensure_future(self._clock.sleep(pause))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopping.cancel()

@@ -7,8 +7,9 @@ whoever holds it has the dataflow between two epochs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -24,7 +25,7 @@ from asyncpersist.graph.plan import Plan
 from asyncpersist.io.source import Batch, SourceReader
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
-from asyncpersist.runtime.beginning import Beginning
+from asyncpersist.runtime.beginning import Beginning, StoppedEarly
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
 from asyncpersist.runtime.intake import Intake
@@ -32,14 +33,14 @@ from asyncpersist.runtime.launch import Launch, Launched
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.overlay import Overlay
-from asyncpersist.runtime.pace import Pace
-from asyncpersist.runtime.replay import Replay, in_epochs
 from asyncpersist.runtime.scratch import Scratch
+from asyncpersist.runtime.snapshot_turns import SnapshotTurns
 from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
 from asyncpersist.runtime.source_log import LogStore, SourceLog
 from asyncpersist.runtime.spool import Spool
 from asyncpersist.runtime.statistics import Statistics
 from asyncpersist.runtime.stepping import Stepping
+from asyncpersist.runtime.uncommitted import Uncommitted
 
 __all__ = ["Engine"]
 
@@ -47,10 +48,6 @@ _INTAKE_BYTES = 32 << 20
 """Bound on parsed but unstepped input, per source."""
 _UNCOMMITTED_BYTES = 1 << 30
 """Uncommitted input at which the dataflow waits for the store."""
-
-
-class _StoppedEarly(Exception):
-    """The run is to end before anything of it counts."""
 
 
 class Engine:
@@ -92,28 +89,19 @@ class Engine:
 
         self._wake = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._due = asyncio.Event()
-        self._snapshots_over = asyncio.Event()
         self._between = asyncio.Lock()
         self._pumps = [anyio.CancelScope() for _ in self._sources]
         streaming = [source.streaming for source in self._sources.values()]
         self._intake = Intake(streaming, bound=_INTAKE_BYTES, wake=self._wake)
-        self._waiters: list[asyncio.Future[Manifest]] = []
-        self._answering: list[asyncio.Future[Manifest]] = []
-        self._stopping = self._ending = self._broken = self._dirty = False
+        self._turns: SnapshotTurns | None = None
+        self._uncommitted = Uncommitted(clock)
+        self._stopping = self._ending = self._broken = False
         self._within_change = [False] * len(self._sources)
-        self._fresh_bytes = self._captured_bytes = 0
 
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._rows = self._rows_before = self._skipped = self._epoch_count = self._committed = 0
+        self._rows = self._rows_before = self._skipped = self._epoch_count = 0
         self._began, self._started_in = clock.monotonic(), 0.0
-        self._fresh_since: float | None = None
-        self._captured_since: float | None = None
-        self._captured_at = self._began
         self._recovered: int | None = None
-        self._pace = Pace(0 if config is None else config.snapshot_interval_ms / 1000, began=self._began)
-        self._snapshot_seconds = 0.0
-        self._snapshot_bytes = self._bytes_before = 0
 
     # what others may call
 
@@ -130,33 +118,29 @@ class Engine:
             self._stop_reading()
         self._wake.set()
 
-    async def snapshot(self) -> Manifest:
-        """The manifest of a snapshot whose barrier is after this call."""
-        answer: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
-        if self._snapshots is None:
-            raise RunStopped("this run has no persistence_config, so there is nothing to take a snapshot into")
-        if self._snapshots_over.is_set():
-            raise RunStopped("the run has ended")
-        self._waiters.append(answer)
-        self._due.set()
-        return await answer
+    async def snapshot(self, keep: str | None = None) -> Manifest:
+        """The manifest of a snapshot whose barrier is after this call, kept under a name if one is given."""
+        if self._turns is None:
+            why = "has no persistence_config" if self._config is None else "only reads its state"
+            raise RunStopped(f"this run {why}, so there is nothing to take a snapshot into")
+        return await self._turns.take(keep)
 
     def statistics(self) -> Statistics:
-        since = self._fresh_since if self._captured_since is None else self._captured_since
+        turns = self._turns
         head = None if self._root is None else self._root.head
         return Statistics(
             rows_read=self._rows,
             rows_skipped=self._skipped,
             epochs=self._epoch_count,
             epoch=self._epochs.last if self.started.done() and not self.started.cancelled() else 0,
-            snapshots=self._committed,
+            snapshots=turns.count if turns else 0,
             snapshot=0 if head is None else head.sequence,
-            snapshot_age=0.0 if since is None else self._clock.monotonic() - since,
-            uncommitted_bytes=self._fresh_bytes + self._captured_bytes,
+            snapshot_age=self._uncommitted.age,
+            uncommitted_bytes=self._uncommitted.bytes,
             state_bytes_written=self._snapshots.state_bytes if self._snapshots else 0,
             log_bytes_written=self._snapshots.log_bytes if self._snapshots else 0,
-            snapshot_seconds=self._snapshot_seconds,
-            snapshot_bytes=self._snapshot_bytes,
+            snapshot_seconds=turns.seconds if turns else 0.0,
+            snapshot_bytes=turns.bytes if turns else 0,
             started_in=self._started_in,
             recovered_epoch=self._recovered,
         )
@@ -168,7 +152,8 @@ class Engine:
             await self._run(closing)
         except BaseException as exc:
             error = await recovery.reason(self._root, _plain(exc))
-            self._fail_waiters(error)
+            if self._turns is not None:
+                self._turns.fail(error)
             if error is exc:
                 raise
             raise error from error.__cause__
@@ -182,7 +167,18 @@ class Engine:
         if launched.head is not None:
             self._recovered = launched.head.epoch or None
             self._rows_before = int(launched.head.progress.get("rows", 0))
-        self._dirty = any(outlet.moved for identity, outlet in self._outlets.items() if self._goes_on(identity))
+        if self._snapshots is not None and self._config is not None:
+            self._turns = SnapshotTurns(
+                self._snapshots,
+                self._config,
+                self._clock,
+                between=self._between,
+                uncommitted=self._uncommitted,
+                capture=self._capture,
+                named=self._committed_logs,
+                committed=self._wake.set,
+            )
+            self._turns.changed = any(outlet.moved for i, outlet in self._outlets.items() if self._goes_on(i))
         self._epochs = EpochClock(self._clock, self._recovered or 0)
         follows = self._root is not None and launched.head is not None
         for identity, outlet in self._outlets.items():
@@ -208,15 +204,16 @@ class Engine:
             try:
                 # Nothing is captured before what has no state was filled: until then the root holds more.
                 await self._begin(stepping, scratch)
-                if self._snapshots is not None:
-                    group.start_soon(self._snapshot_in_turn, self._snapshots)
+                if self._turns is not None:
+                    group.start_soon(self._turns.run)
                 for position, reader in enumerate(() if self._stopping else readers):
                     group.start_soon(self._pump, position, reader)
                 if not self._launch.starts_sources:
                     self._intake.end_all()
                 await self._step_in_turn(stepping)
-            except _StoppedEarly:
-                self._fail_waiters(None)
+            except StoppedEarly:
+                if self._turns is not None:
+                    self._turns.fail(None)
                 group.cancel_scope.cancel()
                 return
             except BaseException:
@@ -247,66 +244,25 @@ class Engine:
     async def _begin(self, stepping: Stepping, scratch: Scratch) -> None:
         """What comes before anything is read: what has no state is filled, logs are replayed."""
         beginning = Beginning(
-            self._launched.resumption,
-            self._launched.logs,
+            self._launched,
             plan=self._plan,
             dataflow=self._dataflow,
+            stepping=stepping,
+            epochs=self._epochs,
             logs=self._logs,
+            tell=partial(self._tell, stepping),
+            stop=self._stop_asked,
             scratch=scratch,
+            clock=self._clock,
         )
-        if beginning.fills:
-            async with self._between:
-                epoch = await self._next_epoch()
-                await stepping.fill(self._until_stopped(beginning.contents(epoch)), beginning.only)
-                await self._tell(stepping, epoch)
-        if self._launch.keeping.replay is not None:
-            await self._replay(stepping, beginning.replay(self._launch.keeping.replay))
-            self._dirty = False  # the root holds all of it already
-
-    async def _until_stopped(
-        self, contents: AsyncGenerator[tuple[str, Delta], None]
-    ) -> AsyncGenerator[tuple[str, Delta], None]:
-        """What is half filled counts for nothing: the run ends as if it had not begun. Raises `_StoppedEarly`."""
-        async with aclosing(contents):
-            async for content in contents:
-                if self._stopping:
-                    raise _StoppedEarly
-                yield content
-
-    async def _replay(self, stepping: Stepping, replay: Replay) -> None:
-        how = self._launch.keeping.replay
-        begun: tuple[int, float] | None = None
-        async with aclosing(in_epochs(replay.rows())) as epochs:
-            async for recorded, pieces in epochs:
-                if how == "realtime":
-                    begun = begun or (recorded, self._clock.monotonic())
-                    await self._wait_until(begun[1] + (recorded - begun[0]) / 1000)
-                if self._stopping:
-                    return
-                epoch = await self._next_epoch() if how == "batch" else recorded
-                async for source, delta in pieces:
-                    self._rows += _rows(delta)
-                    self._rows_before -= _rows(delta)  # they count there, too
-                    await stepping.replay(source, delta)
-                await self._tell(stepping, epoch)
-
-    async def _wait_until(self, moment: float) -> None:
-        """Returns at a moment on the monotonic clock, or when the run is to end."""
-        pause = moment - self._clock.monotonic()
-        if pause <= 0:
-            return
-        sleeping = asyncio.ensure_future(self._clock.sleep(pause))
-        stopping = asyncio.ensure_future(self._stop_asked.wait())
-        try:
-            await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopping.cancel()
-
-    async def _next_epoch(self) -> int:
-        if pause := self._epochs.pause():
-            await anyio.sleep(pause)
-        return self._epochs.next()
+        async with self._between:
+            if await beginning.fill() and self._turns is not None:
+                self._turns.step()
+            if (how := self._launch.keeping.replay) is not None:
+                async for delta in beginning.replay(how):
+                    rows = _rows(delta)
+                    self._rows += rows
+                    self._rows_before -= rows  # they count there, too
 
     async def _pump(self, position: int, reader: SourceReader) -> None:
         with self._pumps[position]:
@@ -320,7 +276,7 @@ class Engine:
 
     async def _step_in_turn(self, stepping: Stepping) -> None:
         while not (self._stopping or self._intake.exhausted):
-            if self._intake.ready and self._fresh_bytes + self._captured_bytes < _UNCOMMITTED_BYTES:
+            if self._intake.ready and self._uncommitted.bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
                     # What arrives meanwhile goes along.
                     if pause := self._epochs.pause():
@@ -331,9 +287,9 @@ class Engine:
                 if self._stopping:
                     self._stop_reading()
             else:
-                if self._intake.ready and not self._captured_bytes:
+                if self._intake.ready and self._turns is not None and not self._uncommitted.is_being_written:
                     # Too much is uncommitted: the next snapshot does not wait for its time.
-                    self._due.set()
+                    self._turns.hurry()
                 await self._wake.wait()
                 self._wake.clear()
 
@@ -341,10 +297,8 @@ class Engine:
         epoch = self._epochs.next()
         await self._take(stepping, epoch, taken)
         await self._tell(stepping, epoch)
-        if self._fresh_since is None and self._snapshots is not None:
-            self._fresh_since = self._clock.monotonic()
-        if self._config is not None and self._config.snapshot_interval_ms == 0:
-            self._due.set()
+        if self._turns is not None:
+            self._turns.step()
 
     async def _tell(self, stepping: Stepping, epoch: int) -> None:
         """Ends an epoch: steps what was taken, and gives sinks what there is to tell."""
@@ -356,7 +310,6 @@ class Engine:
         for identity in told:
             self._outlets[identity].end_epoch(epoch)
         self._epoch_count += 1
-        self._dirty = True
 
     async def _take(self, stepping: Stepping, epoch: int, taken: list[list[Batch]]) -> None:
         """Takes what has arrived into an epoch, and what comes until every change in it is whole."""
@@ -366,8 +319,8 @@ class Engine:
                 for batch in batches:
                     self._skipped += batch.skipped
                     self._rows += _rows(batch.delta)
-                    if self._snapshots is not None:
-                        self._fresh_bytes += batch.size
+                    if self._turns is not None:
+                        self._uncommitted.add(batch.size)
             if not any(self._within_change):
                 return
             while not any(taken := self._arrived()):
@@ -390,11 +343,10 @@ class Engine:
     async def _finish(self) -> None:
         """The end of the input or of the run: everything written, a last snapshot, the root released."""
         ended = self._intake.exhausted and not self._stopping
-        if self._snapshots is not None:
+        if self._snapshots is not None and self._turns is not None:
             self._snapshots.end_within(self._shutdown_timeout, cut=self._stopping)
             self._ending = True
-            self._due.set()
-            await self._snapshots_over.wait()
+            await self._turns.end()
         for identity, outlet in self._outlets.items():
             if not self._goes_on(identity):
                 await outlet.barrier()
@@ -409,49 +361,6 @@ class Engine:
 
     # snapshots
 
-    async def _snapshot_in_turn(self, snapshots: Snapshots) -> None:
-        await snapshots.sweep()
-        while not self._ending:
-            await self._until_due()
-            await self._snapshot(snapshots)
-        await self._snapshot(snapshots)
-        self._snapshots_over.set()
-        self._fail_waiters(None)
-
-    async def _until_due(self) -> None:
-        assert self._config is not None
-        with anyio.move_on_after(self._pace.remaining(self._clock.monotonic())):
-            await self._due.wait()
-        least = self._captured_at + self._config.backend.shortest_interval_ms / 1000 - self._clock.monotonic()
-        if least > 0 and not self._ending:
-            await anyio.sleep(least)
-        self._due.clear()
-
-    async def _snapshot(self, snapshots: Snapshots) -> None:
-        self._captured_at = self._clock.monotonic()
-        self._pace.took(self._captured_at)
-        if not self._dirty and not self._waiters:
-            return
-        async with self._between:
-            if self._broken:
-                return
-            waiters, self._waiters = self._waiters, []
-            self._answering = waiters
-            self._captured_since, self._fresh_since = self._fresh_since, None
-            self._captured_bytes, self._fresh_bytes = self._fresh_bytes, 0
-            capture = await self._capture()
-        manifest = await snapshots.write(capture, committed=self._committed_logs)
-        self._committed += 1
-        self._snapshot_seconds = self._clock.monotonic() - self._captured_at
-        written = snapshots.state_bytes + snapshots.log_bytes
-        self._snapshot_bytes, self._bytes_before = written - self._bytes_before, written
-        self._captured_bytes, self._captured_since = 0, None
-        self._wake.set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(manifest)
-        self._answering = []
-
     def _committed_logs(self) -> None:
         for log in self._kept_logs():
             log.committed()
@@ -462,12 +371,15 @@ class Engine:
         assert resumption is not None
         return [log for identity, log in self._logs.items() if resumption.sources[identity].logs]
 
-    async def _capture(self) -> Capture:
+    async def _capture(self) -> Capture | None:
+        """What is at this barrier; None where a step has failed and left what must not be kept."""
+        if self._broken:
+            return None
+
         def gather() -> list[StateSegment]:
             captured = ((stream, state.key, state.capture()) for stream, state in self._launched.states.items())
             return [StateSegment(stream, key, rows) for stream, key, rows in captured if rows is not None]
 
-        self._dirty = False
         return Capture(
             epoch=self._epochs.last,
             states=await anyio.to_thread.run_sync(gather),
@@ -475,13 +387,6 @@ class Engine:
             positions={i: outlet.barrier() for i, outlet in self._outlets.items() if self._goes_on(i)},
             progress={"rows": self._rows_before + self._rows},
         )
-
-    def _fail_waiters(self, error: BaseException | None) -> None:
-        for waiter in (*self._waiters, *self._answering):
-            if not waiter.done():
-                stopped = RunStopped("the run ended before its snapshot was committed")
-                stopped.__cause__ = error
-                waiter.set_exception(stopped)
 
 
 def _rows(delta: Delta) -> int:

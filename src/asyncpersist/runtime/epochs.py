@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+
 from asyncpersist.clock import Clock
 
 __all__ = ["EpochClock"]
@@ -28,6 +30,12 @@ class EpochClock:
         """The next epoch; after `pause`."""
         self.last = max(int(self._now()) // 2 * 2, self.last + 2)
         return self.last
+
+    async def next_one(self) -> int:
+        """The next epoch, once it may start."""
+        if pause := self.pause():
+            await anyio.sleep(pause)
+        return self.next()
 
     def _now(self) -> float:
         return self._base + (self._clock.monotonic() - self._origin) * 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
-from asyncpersist.errors import GraphError, ModeChanged, OutputError, StateError
+from asyncpersist.errors import ModeChanged, OutputError, StateError
 from asyncpersist.graph.node import SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan, Vertex
 from asyncpersist.io.source import Needs, SourceReader
@@ -30,6 +29,7 @@ from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.log_reading import LogReader
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
+from asyncpersist.runtime.refusals import refuse_shared_places
 from asyncpersist.runtime.resuming.resumption import Resumption, resume
 from asyncpersist.runtime.resuming.situation import Situation
 from asyncpersist.runtime.snapshots import Snapshots
@@ -38,8 +38,6 @@ __all__ = ["Launch", "Launched"]
 
 logger = logging.getLogger("asyncpersist")
 
-_STATE_FILES = ("asyncpersist.json", "manifests/1.json", "objects/1.arrow")
-"""What lies in a state directory, by example."""
 _OUTLET_BYTES = 64 << 20
 """Bound on stepped but unwritten output, per sink."""
 
@@ -95,9 +93,7 @@ class Launch:
 
         Raises what recovery raises. Nothing is changed on any disk unless everything could be claimed.
         """
-        await self._refuse_shared_outputs()
-        await self._refuse_letters_as_input()
-        await self._refuse_state_as_input()
+        await refuse_shared_places(self.plan, self.config)
         if self.config is None:
             await self._check(None, clean=False)
             outlets = await self._open_sinks(None, None, closing)
@@ -283,45 +279,6 @@ class Launch:
         }
 
     # What is refused
-
-    async def _refuse_shared_outputs(self) -> None:
-        seen: set[str] = set()
-        for _, node in self.plan.sinks:
-            if node.sink.identity in seen:
-                raise GraphError(f"two outputs of this graph write to {node.sink.identity}; give each its own")
-            seen.add(node.sink.identity)
-            for vertex, source in self.plan.sources:
-                if await source.source.reads(node.sink.written_file):
-                    raise GraphError(
-                        f"the output {node.sink.identity} lies where {vertex.description} would take it for input; "
-                        "write it somewhere else"
-                    )
-
-    async def _refuse_letters_as_input(self) -> None:
-        for writing, node in self.plan.sources:
-            letters = node.source.dead_letters
-            if letters is None:
-                continue
-            path = await anyio.to_thread.run_sync(os.path.realpath, letters)
-            for reading, other in self.plan.sources:
-                if other is not node and await other.source.reads(path):
-                    raise GraphError(
-                        f"{writing.description} keeps its dead letters in {letters!r}, which {reading.description} "
-                        "would take for input; name a file somewhere else"
-                    )
-
-    async def _refuse_state_as_input(self) -> None:
-        directory = None if self.config is None else self.config.backend.fs_path
-        if directory is None:
-            return
-        root = await anyio.to_thread.run_sync(os.path.realpath, directory)
-        for vertex, source in self.plan.sources:
-            for name in _STATE_FILES:
-                if await source.source.reads(os.path.join(root, name)):
-                    raise StateError(
-                        f"the state directory {root} lies within what {vertex.description} reads, so that state would "
-                        "be taken for input; name another directory for the state"
-                    )
 
     async def _check(self, resumption: Resumption | None, *, clean: bool) -> None:
         """Lets sources and sinks refuse. `clean`: the run before wrote nothing that it did not commit."""

@@ -10,6 +10,7 @@ from typing import Literal
 import anyio
 
 from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.protocol import check_name
 from asyncpersist.clock import Clock, SystemClock
 from asyncpersist.disk import Disk
 from asyncpersist.errors import GraphError, RunStopped
@@ -138,15 +139,20 @@ class Runtime:
                 raise
         self._outcome(task)
 
-    async def snapshot(self) -> Manifest:
+    async def snapshot(self, *, keep: str | None = None) -> Manifest:
         """Takes a snapshot whose barrier is after this call, and returns what was committed.
 
-        Raises `RunStopped` if the run ends before it is committed, or keeps nothing.
+        `keep`: a name by which it is kept for good, whatever `Config` says; one that had the name loses it.
+
+        Raises `RunStopped` if the run ends before it is committed, or keeps nothing; `ValueError` for what cannot be a
+        name.
         """
+        if keep is not None:
+            check_name(keep)
         if self._entered().done():
             raise RunStopped("the run has ended")
         assert self._engine is not None
-        return await self._engine.snapshot()
+        return await self._engine.snapshot(keep)
 
     def statistics(self) -> Statistics:
         """Figures of the run as it stands."""

@@ -148,8 +148,10 @@ class Snapshots:
             for call in self._calls:
                 call.deadline = self._cut
 
-    async def write(self, capture: Capture, *, committed: Callable[[], None]) -> Manifest:
+    async def write(self, capture: Capture, *, committed: Callable[[], None], keep: str | None = None) -> Manifest:
         """Makes `capture` durable and returns its manifest; `committed` is called as soon as its objects are `named`.
+
+        `keep`: a name by which the snapshot is kept.
 
         The store is asked again while it is unavailable, until `deadline` if there is one. Raises `StoreUnavailable`
         then, and `Fenced` if another run has taken the root.
@@ -175,6 +177,7 @@ class Snapshots:
                 logs=self._facts,
                 mode=self._mode,
                 access=self._access,
+                keep=keep,
             )
 
         manifest = await self._insist(commit)

@@ -82,6 +82,8 @@ def test_a_running_owner_is_not_robbed(command: Command, job: Job) -> None:
         assert [outcome.code for outcome in (would, facts, does)] == [1, 1, 1]
         assert "It would be refused: the state is in use by" in would.out
         assert len(facts.json["refusals"]) == 1
+        deposing = await asyncio.to_thread(command, "prune", job.state, "--takeover", "--json")
+        assert (deposing.code, deposing.json["refusals"]) == (0, [])
         assert "is in use by" in does.err
         taken = await asyncio.to_thread(
             command, "prune", job.state, "--retain-snapshots", 1, "--yes", "--takeover", "--json"

@@ -207,3 +207,22 @@ def test_what_is_not_there_cannot_be_named_or_forgotten(command: Command, job: J
         assert said in done.err
     assert command("snapshots", job.state, "--number", 3).code == 2
     assert job.files() == before
+
+
+@pytest.mark.parametrize("arguments", [["--keep", "x"], ["--drop", "old"]])
+def test_names_are_the_owners_matter_while_it_runs(command: Command, job: Job, arguments: list[str]) -> None:
+    async def beside() -> None:
+        root = await Root.open(FilesystemStore(job.state), clock=SystemClock())
+        await root.claim(mode="PERSISTING", access="FULL")
+        before = job.files()
+        refused = await asyncio.to_thread(command, "snapshots", job.state, *arguments)
+        assert (refused.code, refused.out, job.files()) == (1, "", before)
+        assert "is in use by" in refused.err
+        assert (await asyncio.to_thread(command, "snapshots", job.state, *arguments, "--takeover")).code == 0
+        root.abandon()
+        await root.store.aclose()
+
+    assert command("snapshots", job.state, "--keep", "old").code == 0
+    asyncio.run(beside())
+    assert set(named(command, job)) == ({"old", "x"} if "x" in arguments else set())
+    job.again()

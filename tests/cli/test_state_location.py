@@ -115,9 +115,15 @@ def test_every_command_takes_every_kind_of_state(command: Command, new_state: Ne
     assert "3 rows by" in command("inspect", state, "group").out
     assert "all as written" in command("verify", state).out
     first = min(entry["sequence"] for entry in listed["snapshots"] if entry["rows_read"] == 3)
-    assert command("restore", state, "--to", first, "--yes").code == 0
+    assert command("snapshots", state, "--keep", "first", "--number", first).code == 0
+    words = command("diff", f"{state}@first", state, "--json").json["states"][-1]
+    assert (words["added"], words["removed"], words["changed"]) == (1, 0, 1)
+    assert command("prune", state, "--retain-snapshots", 1, "--yes", "--json").json["done"]
+    assert command("inspect", state, "--at", "first", "--json").json["rows_read"] == 3
+    assert command("restore", state, "--to", "first", "--yes").code == 0
     assert job.run(state, "d") == 3
     assert job.counts() == {("a", "3"), ("b", "1"), ("c", "1"), ("d", "1")}
+    assert "all as written" in command("verify", state).out
 
 
 def test_a_state_goes_from_store_to_store(command: Command, new_state: NewState, job: Job) -> None:

@@ -24,6 +24,7 @@ from asyncpersist.graph.plan import Plan
 from asyncpersist.io.source import Batch, Source, SourceReader
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
+from asyncpersist.runtime.compaction import Compaction
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
 from asyncpersist.runtime.intake import Intake
@@ -31,7 +32,8 @@ from asyncpersist.runtime.launch import Launch
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.scratch import Scratch
-from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
+from asyncpersist.runtime.segments import Capture, StateSegment
+from asyncpersist.runtime.snapshots import Snapshots
 from asyncpersist.runtime.source_log import SourceLog
 from asyncpersist.runtime.spool import Spool
 from asyncpersist.runtime.statistics import Statistics
@@ -80,6 +82,7 @@ class Engine:
         self._snapshots: Snapshots | None = None
         self._outlets: dict[str, Outlet] = {}
         self._logs: dict[str, SourceLog] = {}
+        self._compaction: Compaction | None = None
 
         self._wake = asyncio.Event()
         self._due = asyncio.Event()
@@ -183,12 +186,14 @@ class Engine:
                 group.start_soon(self._pump, position, reader)
             for outlet in self._outlets.values():
                 group.start_soon(outlet.run)
+            scratch = Scratch(closing)
             if self._snapshots is not None:
                 group.start_soon(self._snapshot_in_turn, self._snapshots)
-            scratch = Scratch(closing)
+                self._compaction = Compaction(self._snapshots, scratch)
+                group.start_soon(self._compaction.run)
             store = self._snapshots or Spool(scratch)
             self._logs = {
-                identity: SourceLog(f"log/{identity}", store, group)
+                identity: SourceLog(f"log/{identity}", store, group, self._launch.rules[f"log/{identity}"])
                 for identity, source in self._sources.items()
                 if self._keeps_log(source)
             }
@@ -294,6 +299,8 @@ class Engine:
         self._due.set()
         await self._snapshots_over.wait()
         await self._tell_end(ended)
+        if ended and self._compaction is not None:
+            await self._compaction.finish()
         await self._snapshots.release()
 
     async def _tell_end(self, ended: bool) -> None:

@@ -60,6 +60,12 @@ class Launch:
     disk: Disk
     clock: Clock
 
+    @property
+    def rules(self) -> dict[str, LogRule]:
+        """By stream, how the log of each source is kept."""
+        persistent = self.config is not None
+        return {f"log/{v.identity}": _rule(v, node, persistent=persistent) for v, node in self.plan.sources}
+
     async def open(self, closing: AsyncExitStack) -> Launched:
         """Checks, claims, fills the state and opens sinks and sources; what is to be closed is pushed on `closing`.
 
@@ -81,7 +87,7 @@ class Launch:
         snapshots = Snapshots(
             root,
             graph=self.plan.fingerprints(),
-            rules={f"log/{v.identity}": _rule(v, node) for v, node in self.plan.sources},
+            rules=self.rules,
             compression=self.config.compression,
             clock=self.clock,
         )
@@ -210,11 +216,11 @@ class Launch:
         return readers
 
 
-def _rule(vertex: Vertex, node: SourceNode) -> LogRule:
+def _rule(vertex: Vertex, node: SourceNode, *, persistent: bool) -> LogRule:
     columns = list(node.columns)
     if vertex.demands.ids:
         columns.append(ID)
-    if node.source.retracts_parts(persistent=True):
+    if node.source.retracts_parts(persistent=persistent):
         columns.append(PART)
     if node.ordered:
         columns.append(ORDER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from asyncpersist.columnar.delta import ID
+from asyncpersist.columnar.delta import ID, ORDER
 
 __all__ = ["LogRule"]
 
@@ -30,4 +30,4 @@ class LogRule:
     @property
     def repeats(self) -> bool:
         """Whether equal rows may be many, so that each batch is looked at for them."""
-        return self.kept != "whole" and ID not in self.columns
+        return self.kept != "whole" and not {ID, ORDER} & set(self.columns)

@@ -116,20 +116,21 @@ class LogMerge:
         self._given = self._saved = self._retracted = self._added = 0
         self._compacted = False
 
-    def add(self, data: bytes) -> None:
-        """Takes the next file. Raises `ValueError`."""
+    def add(self, data: bytes) -> Iterator[None]:
+        """Takes the next file, by a step at a time. Raises `ValueError`."""
         if self._counting is not None and not self._counting.fit(data):
             if self._always:
                 raise MissingColumns("a part of a log lacks a column of what is to be kept")
             self._give_up()
-        if self._counting is None:
+        if (counting := self._counting) is None:
             self._files.append(data)
             return
         self._added += 1
         if self._undecided:
             self._files.append(data)
         for rows in codec.parts(data):
-            self._hold(self._counting.normal(rows))
+            self._hold(counting.normal(rows))
+            yield
         if self._undecided and self._added == 2:
             self._reduce()
             if self._saved < (1 - _WORTH) * self._given:
@@ -196,7 +197,8 @@ def merge_log(
     """What a `LogMerge` makes of files. Raises `ValueError`."""
     merge = LogMerge(counting, whole=whole, always=always, compression=compression)
     for file in data:
-        merge.add(file)
+        for _ in merge.add(file):
+            pass
     return merge.finish()
 
 
@@ -222,7 +224,7 @@ def left_of(first: bytes, second: bytes, rows: int, counting: Counting) -> float
 def _sample(data: bytes, counting: Counting) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
     for rows in codec.parts(data):
-        frames.append(counting.normal(rows))
+        frames.append(counting.normal(rows).gather_every(max(1, rows.height // _SAMPLE)))
         if sum(frame.height for frame in frames) >= _SAMPLE:
             break
     return pl.concat(frames)

@@ -66,7 +66,8 @@ class Compaction:
         since it was done last; a run that is stopped meanwhile leaves it. Raises `Fenced`.
         """
         try:
-            await self._catch_up()
+            with self._snapshots.time_out():
+                await self._catch_up()
             await self._snapshots.rewrite()
         except StoreUnavailable as exc:
             logger.warning("%s; logs will be compacted by a later run", exc)
@@ -163,10 +164,7 @@ class Compaction:
             overflow, counting, whole=whole, base=self._bounds.base, compression=self._snapshots.compression
         )
         try:
-            for ref in span:
-                adding = functools.partial(next, merge.add(await self._snapshots.get(ref)), _END)
-                while await self._snapshots.in_thread(adding) is not _END:
-                    pass
+            await self._feed(merge, span)
             rows = 0
             async with self._replacing(job.stream, span) as new:
                 new.retracted = merge.retracted
@@ -182,10 +180,14 @@ class Compaction:
                 await anyio.to_thread.run_sync(overflow.remove)
 
     async def _merged(self, merge: LogMerge, span: Span) -> Merged:
-        for ref in span:
-            data = await self._snapshots.get(ref)
-            await self._snapshots.in_thread(functools.partial(merge.add, data))
+        await self._feed(merge, span)
         return await self._snapshots.in_thread(merge.finish)
+
+    async def _feed(self, merge: LogMerge | DiskMerge, span: Span) -> None:
+        for ref in span:
+            adding = functools.partial(next, merge.add(await self._snapshots.get(ref)), _END)
+            while await self._snapshots.in_thread(adding) is not _END:
+                pass
 
     async def _put(self, stream: str, span: Span, made: Made, *, compacted: bool) -> ObjectRef:
         return await self._snapshots.put_log(stream, span, made.data, made.rows, compacted=compacted)

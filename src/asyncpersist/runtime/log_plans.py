@@ -25,13 +25,15 @@ class Bounds:
 
     `policy`: of the merges. `inline`: of a merge that may be a part of writing a snapshot; a larger one becomes a part
     of it where there are more than `crowded` times as many objects as the policy wants. `least`: of a log that is
-    compacted. `memory`: of what is compacted in memory; more goes over the disk. `base`: of an object that this makes.
+    compacted because of what was taken back; `large`: because of what is superseded, which merges find in others.
+    `memory`: of what is compacted in memory; more goes over the disk. `base`: of an object that this makes.
     """
 
     policy: Policy = LOG
     inline: int = 1 << 20
     crowded: int = 3
     least: int = 256 << 10
+    large: int = 64 << 20
     memory: int = 8 << 20
     base: int = 24 << 20
 
@@ -69,13 +71,15 @@ def compaction(
     refs: Sequence[ObjectRef], facts: LogFacts, rule: LogRule | None, bounds: Bounds
 ) -> Literal["pays", "may pay"] | None:
     """Whether the whole log is to be compacted now, or to be looked at whether that pays."""
-    if rule is None or rule.kept == "whole" or sum(ref.length for ref in refs) < bounds.least:
+    size = sum(ref.length for ref in refs)
+    if rule is None or rule.kept == "whole" or size < bounds.least:
         return None
     rows = sum(ref.rows for ref in refs)
     # A row and what took it back both vanish. What the last time could do nothing about has to have grown.
     if 4 * facts.retracted >= rows >= 1.25 * facts.settled and facts.retracted:
         return "pays"
-    if (rule.kept == "latest" or rule.repeats) and rows >= 2 * facts.settled and len(refs) > 1:
+    supersedes = rule.kept == "latest" or rule.repeats
+    if supersedes and size >= bounds.large and rows >= 2 * facts.settled and len(refs) > 1:
         return "may pay"
     return None
 

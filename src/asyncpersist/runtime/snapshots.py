@@ -356,6 +356,14 @@ class Snapshots:
         self._root.discard(refs)
 
     @contextlib.contextmanager
+    def time_out(self) -> Iterator[None]:
+        """What is done meanwhile does not count against `deadline`."""
+        began = self._clock.monotonic()
+        yield
+        if self.deadline is not None:
+            self.deadline += self._clock.monotonic() - began
+
+    @contextlib.contextmanager
     def tidying(self) -> Iterator[anyio.CancelScope]:
         """Work that may be left undone: cancelled where the run has to end soon."""
         with anyio.CancelScope() as scope:

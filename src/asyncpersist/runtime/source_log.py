@@ -195,8 +195,9 @@ class SourceLog:
 
     def _only(self, frames: Sequence[pl.DataFrame], parts: set[int]) -> Delta:
         columns = [*self._rule.columns, WEIGHT]
-        found = [frame.filter(pl.col(PART).is_in(list(parts))).select(columns) for frame in frames]
-        return Delta.from_weighted(pl.concat(found))
+        found = [rows for frame in frames if (rows := frame.filter(pl.col(PART).is_in(list(parts)))).height]
+        # Older parts of a log may lack columns, but hold nothing then that is still asked for.
+        return Delta.from_weighted(pl.concat([rows.select(columns) for rows in found] or [frames[0].clear()]))
 
     def _write(self) -> None:
         segment = LogSegment(self.stream, self._deltas, self._rule.repeats)

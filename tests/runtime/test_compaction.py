@@ -308,6 +308,57 @@ async def test_a_stop_leaves_it_undone() -> None:
     assert sum(ref.rows for ref in (await head_of(store)).streams[STREAM]) == rows_before
 
 
+@pytest.mark.parametrize("during", ["run", "finish"])
+async def test_a_stop_meanwhile_ends_it_at_once(during: str) -> None:
+    store = MemoryStore()
+    before = await filled(store, 12)
+    reading, silent = anyio.Event(), True
+
+    async def latency(method: str, key: str) -> None:
+        if method == "get" and silent and key.startswith("objects/"):
+            reading.set()
+            await anyio.sleep_forever()
+
+    silent = False
+    slow = FaultyStore(store, lambda method, key: Outcome.DONE, latency=latency)
+    async with writing(slow, takeover=True) as run:
+        silent = True
+        if during == "run":
+            run.log.append(50, rows(["a"], 50))
+            await run.snapshot(50)
+            before[50, "a"] += 1
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(run.compaction.run if during == "run" else run.compaction.finish)
+                await reading.wait()
+                run.snapshots.end_within(10.0, cut=True)
+            await run.snapshots.release()
+    silent = False
+    assert await net(store) == before
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+async def test_of_keys_that_are_all_removed_nothing_is_left(memory: int) -> None:
+    store = MemoryStore()
+    rule = LogRule(("k", ORDER), "latest", ("k",))
+    async with writing(store, rule, bounds=replace(TINY, memory=memory)) as run:
+        for n, weight in enumerate((1, -1)):
+            keys = pl.DataFrame({"k": [f"{k:040}" for k in range(100)], ORDER: range(100 * n, 100 * n + 100)})
+            run.log.append(2 * n + 2, Delta(keys, np.full(100, weight)))
+            await run.snapshot(2 * n + 2)
+        await run.compaction.finish()
+    assert (await head_of(store)).streams[STREAM] == []
+    # With older ones that are kept apart, the removals have to stay.
+    store = MemoryStore()
+    async with writing(store, replace(rule, apart=2), bounds=replace(TINY, memory=memory)) as run:
+        for n, weight in enumerate((1, -1)):
+            keys = pl.DataFrame({"k": [f"{k:040}" for k in range(100)], ORDER: range(100 * n, 100 * n + 100)})
+            run.log.append(2 * n + 2, Delta(keys, np.full(100, weight)))
+            await run.snapshot(2 * n + 2)
+        await run.compaction.finish()
+    assert [ref.rows for ref in (await head_of(store)).streams[STREAM]] == [100, 100]
+
+
 async def test_a_damaged_object_is_no_reason_to_fail_here(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     await filled(store, 12)

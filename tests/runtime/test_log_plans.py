@@ -103,6 +103,13 @@ def test_what_waits_counts_as_if_it_were_named() -> None:
     assert logs.splice("log/s", later) == (later, [])
 
 
+def test_only_neighbours_that_are_there_are_replaced() -> None:
+    logs = book()
+    assert not logs.replace(Replacement("log/s", (REFS[0], REFS[2]), (ref(100),)), REFS)
+    assert not logs.replace(Replacement("log/s", (REFS[7], ref(9)), (ref(100),)), REFS)
+    assert logs.replace(Replacement("log/s", (REFS[6], REFS[7]), (ref(100),)), REFS)
+
+
 def test_what_waits_is_lost_where_the_log_begins_anew() -> None:
     logs = book(LogFacts(retracted=20, settled=7, since=3))
     new = (ref(100),)

@@ -66,7 +66,7 @@ class Compaction:
         since it was done last; a run that is stopped meanwhile leaves it. Raises `Fenced`.
         """
         try:
-            with self._snapshots.time_out():
+            with self._snapshots.calls.time_out():
                 await self._catch_up()
             await self._snapshots.rewrite()
         except StoreUnavailable as exc:
@@ -74,7 +74,7 @@ class Compaction:
 
     async def _catch_up(self) -> bool:
         """Does all that is due; whether that was possible."""
-        with self._snapshots.tidying():
+        with self._snapshots.calls.tidying():
             async with self._working:
                 try:
                     while (job := await self._snapshots.begin_job()) is not None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -25,11 +24,11 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.log_merging import Merged, merge_log
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
-from asyncpersist.objectstore.contract import OutcomeUnknown, Throttled
 from asyncpersist.runtime.log_book import Job, LogBook, Replacement
 from asyncpersist.runtime.log_plans import Bounds
 from asyncpersist.runtime.log_rule import LogRule
 from asyncpersist.runtime.segments import Capture, Encoded, LogSegment, StateSegment
+from asyncpersist.runtime.store_calls import StoreCalls
 
 __all__ = ["Snapshots"]
 
@@ -39,7 +38,6 @@ _T = TypeVar("_T")
 
 _ENCODERS = 1
 """At once: with more, what has to be stepped and whoever uses the loop wait for a processor."""
-_LONGEST_PAUSE = 5.0
 _GIVING_UP = 5.0
 
 
@@ -73,28 +71,26 @@ class Snapshots:
         self._reading = asyncio.Lock()
         self.compression = compression
         self._clock = clock
+        self.calls = StoreCalls(root.store, clock)
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
         self._streams: dict[str, list[ObjectRef]] = {name: list(refs) for name, refs in head.streams.items()}
         self.state_bytes = 0
         self.log_bytes = 0
-        self.failure: StoreUnavailable | None = None
-        self.deadline: float | None = None
-        """Seconds on the monotonic clock after which an unavailable store is an error."""
-        self._cut = math.inf
-        self._calls: set[anyio.CancelScope] = set()
-        self._tidying: set[anyio.CancelScope] = set()
         self.committed = asyncio.Event()
         """Set whenever a snapshot is."""
 
     def end_within(self, seconds: float, *, cut: bool) -> None:
         """Says that the run ends: from then on an unavailable store is an error; with `cut` one that is slow, too."""
-        self.deadline = self._clock.monotonic() + seconds
-        if cut:
-            self._cut = anyio.current_time() + seconds
-            for call in self._calls:
-                call.deadline = self._cut
-            for work in self._tidying:
-                work.cancel()
+        self.calls.end_within(seconds, cut=cut)
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds on the monotonic clock after which an unavailable store is an error."""
+        return self.calls.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float | None) -> None:
+        self.calls.deadline = deadline
 
     async def write(self, capture: Capture, *, committed: Callable[[], None]) -> Manifest:
         """Makes `capture` durable and returns its manifest; `committed` is called as soon as its objects are `named`.
@@ -165,7 +161,7 @@ class Snapshots:
                 epoch=epoch, streams=streams, sinks=sinks, graph=graph, progress=progress, logs=logs
             )
 
-        manifest = await self._insist(commit)
+        manifest = await self.calls.insist(commit)
         self._streams = streams
         self.committed.set()
         return manifest
@@ -180,7 +176,7 @@ class Snapshots:
     async def _delete(self, call: Callable[[], Awaitable[int]]) -> None:
         try:
             async with self._reading:
-                await self._cuttable(call)
+                await self.calls.cuttable(call)
         except StoreUnavailable as exc:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
 
@@ -233,7 +229,7 @@ class Snapshots:
 
     async def _put(self, pieces: Mapping[str, Piece]) -> dict[str, ObjectRef]:
         """Writes pieces of streams as one object."""
-        refs = await self._insist(lambda: self._root.put(*pieces.values()))
+        refs = await self.calls.insist(lambda: self._root.put(*pieces.values()))
         for stream, piece in pieces.items():
             self._count(stream, len(piece.data))
         return dict(zip(pieces, refs, strict=True))
@@ -241,7 +237,7 @@ class Snapshots:
     async def get(self, ref: ObjectRef) -> bytes:
         """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` and `Fenced` as `write` does."""
         try:
-            return await self._insist(lambda: self._root.get(ref))
+            return await self.calls.insist(lambda: self._root.get(ref))
         except DamagedState:
             # Whoever took the root over deletes what this run has written and not committed.
             with contextlib.suppress(StoreUnavailable):
@@ -262,7 +258,7 @@ class Snapshots:
 
     async def release(self) -> None:
         """Commits that the run has ended cleanly. Raises as `write` does."""
-        await self._insist(self._root.release)
+        await self.calls.insist(self._root.release)
 
     async def give_up(self, *, clean: bool = False) -> None:
         """The end of a run that failed: releases the root, and deletes what the run wrote and never committed.
@@ -278,7 +274,7 @@ class Snapshots:
         try:
             if self._root.claimed:
                 with anyio.move_on_after(max(0.0, self.deadline - now), shield=True):
-                    await self._insist(lambda: self._root.release(clean=clean))
+                    await self.calls.insist(lambda: self._root.release(clean=clean))
         except Fenced:
             return
         except AsyncPersistError as exc:
@@ -355,60 +351,8 @@ class Snapshots:
         """Says that no snapshot will name these objects."""
         self._root.discard(refs)
 
-    @contextlib.contextmanager
-    def time_out(self) -> Iterator[None]:
-        """What is done meanwhile does not count against `deadline`."""
-        began = self._clock.monotonic()
-        yield
-        if self.deadline is not None:
-            self.deadline += self._clock.monotonic() - began
-
-    @contextlib.contextmanager
-    def tidying(self) -> Iterator[anyio.CancelScope]:
-        """Work that may be left undone: cancelled where the run has to end soon."""
-        with anyio.CancelScope() as scope:
-            self._tidying.add(scope)
-            if self._cut < math.inf:
-                scope.cancel()
-            try:
-                yield scope
-            finally:
-                self._tidying.discard(scope)
-
     def _count(self, stream: str, size: int) -> None:
         if stream.startswith("log/"):
             self.log_bytes += size
         else:
             self.state_bytes += size
-
-    async def _insist(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        pause = 0.05
-        while True:
-            try:
-                result = await self._cuttable(call)
-            except StoreUnavailable as exc:
-                # Who asks for time is given it.
-                pause = max(pause, exc.retry_after or 0.0 if isinstance(exc, Throttled) else 0.0)
-                if self.deadline is not None and self._clock.monotonic() + pause > self.deadline:
-                    raise
-                if self.failure is None:
-                    logger.warning("%s (The run goes on, and the snapshot is tried again.)", exc)
-                self.failure = exc
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                self.failure = None
-                return result
-
-    async def _cuttable(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Raises `StoreUnavailable` where the call takes longer than the end of the run may."""
-        with anyio.CancelScope(deadline=self._cut) as scope:
-            self._calls.add(scope)
-            try:
-                return await call()
-            finally:
-                self._calls.discard(scope)
-        raise self.failure or OutcomeUnknown(
-            f"{self._root.store.describe()} gave no answer before the run had to end. What is not committed is "
-            "not lost: the next run reads it again"
-        )

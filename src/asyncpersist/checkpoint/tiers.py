@@ -3,7 +3,8 @@
 A stream grows by one object a snapshot. Runs of neighbours of like size are merged into one, so that a byte is
 rewritten about once per power of the fan-in; once what came after the oldest object outweighs it, all are merged into
 one. With 1 % of a state changing between snapshots, less than 3 % of a full snapshot is written per snapshot, and the
-objects together stay below 2.25 times their merged size.
+objects together stay below 2.25 times their merged size. Of a log, where little is superseded, a merge is bounded in
+bytes instead, and there are about as many objects as bounded ones fit into it, and `most` besides.
 """
 
 from __future__ import annotations

@@ -385,19 +385,46 @@ def test_other_shares_are_bounded_as_well(share) -> None:
     assert largest < 2.27 + 2 * share
 
 
-def test_a_log_is_rewritten_a_few_times_and_large_segments_never() -> None:
-    for size in (1_000, 100_000, 20_000_000):
-        sizes, written = [], 0
-        for _ in range(2000):
-            sizes.append(size)
-            written += size
-            while (run := plan_merges(sizes, policy=LOG)) is not None:
-                assert all(s <= 8 * 1024 * 1024 for s in sizes[run])
-                sizes[run] = [sum(sizes[run])]
-                written += sizes[run.start]
-            assert len(sizes) < 33 + sum(sizes) / 8e6
-        assert sum(sizes) == 2000 * size
-        assert written < 4.5 * sum(sizes)
+def grown(sizes_of, snapshots: int) -> tuple[list[int], int, int]:
+    """The sizes of a log's objects, the bytes that were written, and the most bytes over those beyond 64 MiB each."""
+    sizes: list[int] = []
+    written = worst = 0
+    for n in range(snapshots):
+        sizes.append(sizes_of(n))
+        written += sizes[-1]
+        while (run := plan_merges(sizes, policy=LOG)) is not None:
+            assert run.stop - run.start >= 2
+            assert sum(sizes[run]) <= 64 << 20
+            sizes[run] = [sum(sizes[run])]
+            written += sizes[run.start]
+        worst = max(worst, len(sizes) - sum(sizes) // (32 << 20))
+    return sizes, written, worst
+
+
+@pytest.mark.parametrize("size", [100, 1_000, 100_000, 3_000_000, 20_000_000, 50_000_000])
+def test_a_log_is_rewritten_a_few_times_a_bounded_number_of_bytes_at_once(size) -> None:
+    sizes, written, worst = grown(lambda n: size, 3000)
+    assert sum(sizes) == 3000 * size
+    assert written < 5 * sum(sizes) + 3000 * 1000  # small ones are of like size
+    assert worst <= 32
+
+
+def test_objects_of_a_log_stay_few_whatever_their_sizes() -> None:
+    rng = random.Random(0)
+    for _ in range(20):
+        scale = rng.choice((3, 6, 9))
+        sizes, written, worst = grown(lambda n, scale=scale: int(10 ** rng.uniform(2, scale - 1)), 1000)
+        assert written < 6 * sum(sizes) + 1000 * 1000
+        assert worst <= 40
+    sizes, _, _ = grown(lambda n: 40_000_000 if n % 20 == 19 else 1_000, 1000)
+    assert len(sizes) <= 2 * 50
+
+
+def test_what_lies_before_a_sealed_object_of_a_log_is_merged_once() -> None:
+    mib = 1 << 20
+    assert plan_merges([mib, mib, 33 * mib], policy=LOG) == slice(0, 2)
+    assert plan_merges([2 * mib, 33 * mib], policy=LOG) is None
+    assert plan_merges([30 * mib, 31 * mib, 4 * mib, 33 * mib], policy=LOG) == slice(0, 2)
 
 
 def test_a_state_that_shrank_is_merged_in_time() -> None:

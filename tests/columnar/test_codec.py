@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncpersist.columnar.codec import EPOCH, decode, encode, latest_rows, merge_log, merge_state
-from asyncpersist.columnar.delta import ID, WEIGHT
-from asyncpersist.columnar.hashing import hash_columns, row_ids
+from asyncpersist.columnar.codec import EPOCH, columns, decode, encode, files, join, latest_rows, merge_state, parts
+from asyncpersist.columnar.delta import WEIGHT
+from asyncpersist.columnar.hashing import hash_columns
 
 EVERYTHING = pl.DataFrame(
     {
@@ -126,36 +126,62 @@ def test_without_a_key_the_last_row_is_the_state() -> None:
 def log(epoch: int, rows: list[tuple[str, int]]) -> pl.DataFrame:
     words, weights = [word for word, _ in rows], [weight for _, weight in rows]
     return pl.DataFrame(
-        {EPOCH: [epoch] * len(rows), "word": words, WEIGHT: weights}, schema_overrides={"word": pl.String}
+        {"word": words, WEIGHT: weights, EPOCH: [epoch] * len(rows)},
+        schema={"word": pl.String, WEIGHT: pl.Int64, EPOCH: pl.Int64},
     )
 
 
-def test_logs_are_put_end_to_end() -> None:
-    frames = [log(2, [("b", 1), ("a", 1)]), log(4, [("b", -1)]), log(6, [("c", 2)])]
-    merged = merge_log([encode(frame, key=None) for frame in frames], consolidate=False)
-    assert decode(merged).equals(pl.concat(frames))
+logs = st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([-1, 1, 2])), max_size=4), max_size=6)
 
 
-def test_a_consolidated_log_holds_what_still_counts() -> None:
-    frames = [log(2, [("b", 1), ("a", 1)]), log(4, [("b", -1), ("a", 1)]), log(6, [("c", 2)])]
-    merged = decode(merge_log([encode(frame, key=None) for frame in frames], consolidate=True))
-    assert merged.columns == frames[0].columns
-    assert sorted(merged.rows()) == [(6, "a", 2), (6, "c", 2)]
+@given(logs, st.data())
+def test_joined_files_are_the_files_end_to_end(drawn: list[list[tuple[str, int]]], data: st.DataObject) -> None:
+    frames = [log(2 * n, rows) for n, rows in enumerate(drawn, 1)]
+    encoded = [encode(frame, key=None) for frame in frames]
+    # Joined in any grouping, any number of times, it is the same.
+    while len(encoded) > 1:
+        start = data.draw(st.integers(0, len(encoded) - 2))
+        stop = data.draw(st.integers(start + 1, len(encoded)))
+        encoded[start:stop] = [join(encoded[start:stop])]
+    whole = join(encoded)
+    assert len(files(whole)) == len(frames)
+    assert all(map(pl.DataFrame.equals, parts(whole), frames))
+    if frames:
+        assert decode(whole).equals(pl.concat(frames))
+    assert [columns(file) for file in files(whole)] == [frame.columns for frame in frames]
 
 
-def test_ids_keep_equal_rows_of_a_log_apart() -> None:
-    first = log(2, [("a", 1), ("a", 1)]).with_columns(row_ids("source", "file", 0, 2))
-    second = log(4, [("a", -1)]).with_columns(row_ids("source", "file", 0, 1))
-    merged = decode(merge_log([encode(first, key=None), encode(second, key=None)], consolidate=True))
-    assert merged[ID].to_list() == [first[ID][1]]
+def test_parts_of_a_joined_file_are_decoded_when_they_are_asked_for() -> None:
+    good = encode(log(2, [("a", 1)]), key=None)
+    reading = parts(join([good, b"APSTATE\x01nonsense"]))
+    assert next(reading).height == 1
+    with pytest.raises(ValueError, match="cut off or damaged"):
+        next(reading)
 
 
-def test_nothing_and_different_columns_cannot_be_merged() -> None:
-    with pytest.raises(ValueError, match="nothing"):
-        merge_log([], consolidate=False)
-    parts = [encode(log(2, [("a", 1)]).rename({"word": name}), key=None) for name in ("x", "y")]
+@pytest.mark.parametrize("cut", [3, 8, 9, 12, 25, 40, -1])
+def test_a_joined_file_that_is_cut_off_is_refused(cut: int) -> None:
+    joined = join([encode(log(n, [("a", 1)]), key=None) for n in (2, 4)])
+    with pytest.raises(ValueError, match=r"no state or log file|cut off"):
+        decode(joined[:cut])
+    with pytest.raises(ValueError, match="format 7"):
+        files(joined[:7] + b"\x07" + joined[8:])
+
+
+def test_files_with_other_columns_have_no_single_frame() -> None:
+    other = encode(log(2, [("a", 1)]).rename({"word": "other"}), key=None)
+    joined = join([encode(log(2, [("a", 1)]), key=None), other])
     with pytest.raises(ValueError, match="columns differ"):
-        merge_log(parts, consolidate=True)
+        decode(joined)
+    assert [part.columns[0] for part in parts(joined)] == ["word", "other"]
+
+
+@pytest.mark.parametrize("count", [3, 1000])
+def test_columns_given_as_runs_come_last(count: int) -> None:
+    rows = pl.DataFrame({"n": range(2 * count)})
+    back = decode(encode(rows, key=None, runs={"w": [(1, 2 * count)], "e": [(e, 2) for e in range(count)]}))
+    assert back.columns == ["n", "w", "e"]
+    assert back["e"].to_list() == [e for e in range(count) for _ in range(2)]
 
 
 GOOD = encode(pl.DataFrame({"w": [f"word {i}" for i in range(1000)]}), key=None)

@@ -16,7 +16,8 @@ from asyncpersist.columnar.delta import Delta
 from asyncpersist.errors import Fenced
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.objectstore.memory import MemoryStore
-from asyncpersist.runtime.snapshots import Capture, LogSegment, Snapshots
+from asyncpersist.runtime.segments import Capture, LogCut, LogSegment
+from asyncpersist.runtime.snapshots import Snapshots
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.stores import FaultyStore, Outcome
 
@@ -50,7 +51,9 @@ async def begin(store: ObjectStore, clock: ManualClock, *, takeover: bool = Fals
 
 
 async def segment(snapshots: Snapshots, n: int) -> ObjectRef:
-    return await snapshots.put(LogSegment("log/s", [(n, Delta(pl.DataFrame({"n": [n]})))], consolidated=False), n)
+    return await snapshots.put(
+        LogSegment("log/s", [([(n, 1)], Delta(pl.DataFrame({"n": [n]})))], consolidated=False), n
+    )
 
 
 async def commit(snapshots: Snapshots, epoch: int, *refs: ObjectRef) -> None:
@@ -58,7 +61,7 @@ async def commit(snapshots: Snapshots, epoch: int, *refs: ObjectRef) -> None:
     for ref in refs:
         written.append(asyncio.get_running_loop().create_future())
         written[-1].set_result(ref)
-    capture = Capture(epoch=epoch, states=[], logs={"log/s": written}, positions={}, progress={})
+    capture = Capture(epoch=epoch, states=[], logs={"log/s": LogCut(written)}, positions={}, progress={})
     await snapshots.write(capture, committed=lambda: None)
 
 

@@ -9,6 +9,9 @@ range of hashes is a range of the file; the hash itself is not stored. Rows unde
 *log* file holds what a source gave, in its order: `EPOCH`, the columns of the source, `ID` where there are
 ids, `PART` and `ORDER` where the source has them, and `WEIGHT`.
 
+A *joined* file is several log files end to end, so that they need not be read to become one: eight bytes as above with
+another name, four with their number, eight with the length of each, and the files.
+
 What is read back is checked only as far as it must be to be understood; whether the bytes are those that were
 written is for a checksum to say.
 """
@@ -16,7 +19,8 @@ written is for a checksum to say.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import BinaryIO, Literal, cast
 
 import msgspec
@@ -36,12 +40,14 @@ __all__ = [
     "EPOCH",
     "Compression",
     "Runs",
-    "compact_log",
+    "columns",
     "decode",
     "encode",
+    "files",
+    "join",
     "latest_rows",
-    "merge_log",
     "merge_state",
+    "parts",
 ]
 
 EPOCH = "__epoch"
@@ -53,6 +59,7 @@ Runs = list[tuple[int, int]]
 Compression = Literal["zstd", "lz4", "uncompressed"]
 
 _NAME = b"APSTATE"
+_JOINED = b"APFILES"
 _VERSION = 1
 _END = b"ARROW1"
 _BATCH_ROWS = 1 << 15
@@ -79,6 +86,8 @@ def encode(
     `runs`: further columns, given as runs of a value; they are the last of the file. The bytes of two calls may differ
     even for equal frames: what lies under a None is anything.
     """
+    if runs is not None and any(len(some) > _MOST_RUNS for some in runs.values()):
+        frame, runs = frame.with_columns([_column(name, some) for name, some in runs.items()]), None
     if key is not None and frame.height > 1:
         hashes = hash_columns(frame, key)
         order = np.argsort(hashes)
@@ -122,17 +131,89 @@ class _Compressing:
         self._file.write(self._compressor.flush())
 
 
-def decode(data: bytes) -> pl.DataFrame:
-    """The frame of a state or log file. Raises `ValueError` if this version cannot read the bytes as one."""
+def join(data: Sequence[bytes | memoryview]) -> bytes:
+    """One file that says the same as several log files, joined ones among them, in their order.
+
+    Raises `ValueError` if one cannot be read as that.
+    """
+    pieces = [piece for file in data for piece in files(file)]
+    with memory_file() as file:
+        file.write(_JOINED + bytes([_VERSION]) + len(pieces).to_bytes(4, "little"))
+        file.write(b"".join(piece.nbytes.to_bytes(8, "little") for piece in pieces))
+        for piece in pieces:
+            _write(file, piece)
+        file.seek(0)
+        return file.read()
+
+
+def _write(file: BinaryIO, data: memoryview) -> None:
+    while data.nbytes:
+        data = data[file.write(data) :]
+
+
+def files(data: bytes | memoryview) -> list[memoryview]:
+    """The files that a joined one consists of; of any other file, itself. Raises `ValueError`."""
+    view = memoryview(data)
+    named = len(_JOINED) + 1
+    if view[: named - 1] != _JOINED:
+        return [view]
+    if view[named - 1 : named] != bytes([_VERSION]):
+        raise ValueError(f"a joined file of format {view[named - 1]}; this version reads {_VERSION}")
+    count = int.from_bytes(view[named : named + 4], "little")
+    start = named + 4 + 8 * count
+    if len(view) < start:
+        raise ValueError(f"a joined file of {len(view)} bytes that is cut off")
+    edges = [start]
+    for i in range(named + 4, start, 8):
+        edges.append(edges[-1] + int.from_bytes(view[i : i + 8], "little"))
+    if edges[-1] != len(view):
+        raise ValueError(f"a joined file of {len(view)} bytes that should have {edges[-1]}: it is cut off or damaged")
+    return [view[first:last] for first, last in pairwise(edges)]
+
+
+def parts(data: bytes | memoryview) -> Iterator[pl.DataFrame]:
+    """The frames of a file, of a joined one those of its files in their order, decoded as they are asked for.
+
+    Raises `ValueError` as `decode` does.
+    """
+    for file in files(data):
+        yield _decode(file)
+
+
+def decode(data: bytes | memoryview) -> pl.DataFrame:
+    """The frame of a state, log or joined file. Raises `ValueError` if this version cannot read the bytes as one."""
+    frames = list(parts(data))
+    return frames[0] if len(frames) == 1 else _concatenated([_like(frame, frames[0]) for frame in frames])
+
+
+def _like(frame: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its columns in the order of the other one's, if they are the same."""
+    return frame.select(other.columns) if set(frame.columns) == set(other.columns) else frame
+
+
+def columns(file: memoryview) -> list[str]:
+    """The names of all columns of a state or log file, without decoding it. Raises `ValueError`."""
+    return _header(file)[0].columns
+
+
+def _header(file: memoryview) -> tuple[_Header, int]:
+    """The header, and where the body begins."""
     named = len(_NAME) + 1
-    if len(data) < named or not data.startswith(_NAME):
-        raise ValueError(f"{len(data)} bytes that are no state or log file: they begin otherwise")
-    if data[named - 1] != _VERSION:
-        raise ValueError(f"a state or log file of format {data[named - 1]}; this version reads {_VERSION}")
-    start = named + 4 + int.from_bytes(data[named : named + 4], "little")
+    if len(file) < named or file[: named - 1] != _NAME:
+        raise ValueError(f"{len(file)} bytes that are no state or log file: they begin otherwise")
+    if file[named - 1] != _VERSION:
+        raise ValueError(f"a state or log file of format {file[named - 1]}; this version reads {_VERSION}")
+    start = named + 4 + int.from_bytes(file[named : named + 4], "little")
     try:
-        header = msgspec.json.decode(data[named + 4 : start], type=_Header)
-        body = zstd.decompress(data[start:]) if header.zstd else data[start:]
+        return msgspec.json.decode(file[named + 4 : start], type=_Header), start
+    except msgspec.MsgspecError as exc:
+        raise ValueError(f"a state or log file of {len(file)} bytes that is cut off or damaged: {exc}") from exc
+
+
+def _decode(data: memoryview) -> pl.DataFrame:
+    header, start = _header(data)
+    try:
+        body = zstd.decompress(data[start:]) if header.zstd else bytes(data[start:])
         if not body.endswith(_END):
             raise ValueError("it has no end")
         frame = pl.read_ipc(body).rechunk()
@@ -141,7 +222,6 @@ def decode(data: bytes) -> pl.DataFrame:
     except (
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,
-        msgspec.MsgspecError,
         zstd.ZstdError,
         OSError,
         ValueError,
@@ -188,27 +268,6 @@ def merge_state(
     """One state file that says the same as `parts`, in the order in which they apply; see `latest_rows`."""
     rows = latest_rows([decode(part) for part in parts], key, drop_tombstones=drop_tombstones)
     return encode(rows, key=key, compression=compression)
-
-
-def merge_log(parts: Sequence[bytes], *, consolidate: bool, compression: Compression = "zstd") -> bytes:
-    """One log file of `parts`, in their order.
-
-    With `consolidate`, rows that are equal but for `EPOCH` become one with the sum of their weights, rows of
-    weight 0 vanish, order is lost, and all get the largest epoch of the parts: for where only the present
-    content counts. Raises `ValueError`.
-    """
-    rows = _concatenated([decode(part) for part in parts])
-    return encode(compact_log(rows) if consolidate else rows, key=None, compression=compression)
-
-
-def compact_log(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of a log in which equal ones, but for `EPOCH`, are one of the largest epoch; see `merge_log`."""
-    if not rows.height:
-        return rows
-    columns = [name for name in rows.columns if name not in (EPOCH, WEIGHT)]
-    merged = rows.group_by(columns).agg(pl.col(WEIGHT).sum()).filter(pl.col(WEIGHT) != 0)
-    last = pl.lit(rows[EPOCH].max(), dtype=pl.Int64).alias(EPOCH)
-    return merged.with_columns(last).select(rows.columns)
 
 
 def _concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

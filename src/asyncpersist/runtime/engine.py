@@ -26,6 +26,7 @@ from asyncpersist.io.source import Batch, SourceReader
 from asyncpersist.persistence import Config
 from asyncpersist.runtime import recovery
 from asyncpersist.runtime.beginning import Beginning, StoppedEarly
+from asyncpersist.runtime.compaction import Compaction
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
 from asyncpersist.runtime.intake import Intake
@@ -34,8 +35,9 @@ from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.overlay import Overlay
 from asyncpersist.runtime.scratch import Scratch
+from asyncpersist.runtime.segments import Capture, StateSegment
 from asyncpersist.runtime.snapshot_turns import SnapshotTurns
-from asyncpersist.runtime.snapshots import Capture, Snapshots, StateSegment
+from asyncpersist.runtime.snapshots import Snapshots
 from asyncpersist.runtime.source_log import LogStore, SourceLog
 from asyncpersist.runtime.spool import Spool
 from asyncpersist.runtime.statistics import Statistics
@@ -86,6 +88,7 @@ class Engine:
         self._snapshots: Snapshots | None = None
         self._outlets: dict[str, Outlet] = {}
         self._logs: dict[str, SourceLog] = {}
+        self._compaction: Compaction | None = None
 
         self._wake = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -178,7 +181,8 @@ class Engine:
                 named=self._committed_logs,
                 committed=self._wake.set,
             )
-            self._turns.changed = any(outlet.moved for i, outlet in self._outlets.items() if self._goes_on(i))
+            moved = any(outlet.moved for i, outlet in self._outlets.items() if self._goes_on(i))
+            self._turns.changed = moved or bool(launched.resumption and launched.resumption.changes)
         self._epochs = EpochClock(self._clock, self._recovered or 0)
         follows = self._root is not None and launched.head is not None
         for identity, outlet in self._outlets.items():
@@ -199,6 +203,8 @@ class Engine:
             for outlet in self._outlets.values():
                 group.start_soon(outlet.run)
             scratch = Scratch(closing)
+            if self._snapshots is not None:
+                self._compaction = Compaction(self._snapshots, scratch)
             self._logs = self._open_logs(scratch, group)
             stepping = Stepping(self._plan, self._dataflow, offsets=self._offsets, logs=self._logs, scratch=scratch)
             try:
@@ -206,6 +212,8 @@ class Engine:
                 await self._begin(stepping, scratch)
                 if self._turns is not None:
                     group.start_soon(self._turns.run)
+                if self._compaction is not None:
+                    group.start_soon(self._compaction.run)
                 for position, reader in enumerate(() if self._stopping else readers):
                     group.start_soon(self._pump, position, reader)
                 if not self._launch.starts_sources:
@@ -238,7 +246,8 @@ class Engine:
                 store = Overlay(scratch, named, self._launched.logs[identity].get)
             else:
                 store = Spool(scratch)
-            logs[identity] = SourceLog(f"log/{identity}", store, group)
+            rule = self._launch.rules[identity] if start is None else start.rule
+            logs[identity] = SourceLog(f"log/{identity}", store, group, rule)
         return logs
 
     async def _begin(self, stepping: Stepping, scratch: Scratch) -> None:
@@ -351,6 +360,8 @@ class Engine:
             if not self._goes_on(identity):
                 await outlet.barrier()
         await self._tell_end(ended)
+        if ended and self._compaction is not None:
+            await self._compaction.finish()
         if self._snapshots is not None:
             await self._snapshots.release()
 

@@ -27,6 +27,7 @@ from asyncpersist.persistence.keeping import Keeping, keeping_of
 from asyncpersist.runtime import recovery
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.log_reading import LogReader
+from asyncpersist.runtime.log_rule import LogRule, rule_of
 from asyncpersist.runtime.offsets import OffsetTable
 from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.refusals import refuse_shared_places
@@ -87,6 +88,15 @@ class Launch:
     def starts_sources(self) -> bool:
         """Whether sources are ever read."""
         return self.keeping.replay is None or self.config is None or self.config.continue_after_replay
+
+    @property
+    def rules(self) -> dict[str, LogRule]:
+        """By source, how a log is kept that is for one run alone."""
+        return {
+            vertex.identity: rule_of(self.plan, position, persistent=self.config is not None)
+            for position, vertex in enumerate(self.plan.vertices)
+            if isinstance(vertex.node, SourceNode)
+        }
 
     async def open(self, closing: AsyncExitStack) -> Launched:
         """Checks, claims, fills the state and opens sinks and sources; what is to be closed is pushed on `closing`.

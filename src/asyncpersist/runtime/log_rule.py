@@ -32,7 +32,7 @@ class LogRule:
     @property
     def repeats(self) -> bool:
         """Whether equal rows may be many, so that each batch is looked at for them."""
-        return self.kept != "whole" and not self.identified
+        return self.kept != "whole" and not {ID, ORDER} & set(self.columns)
 
     @property
     def identified(self) -> bool:
@@ -40,15 +40,15 @@ class LogRule:
         return ID in self.columns
 
 
-def rule_of(plan: Plan, position: int, *, whole: bool, apart: int) -> LogRule:
-    """How the log of the source at `position` is kept, `whole` or as small as can be."""
+def rule_of(plan: Plan, position: int, *, whole: bool = False, apart: int = 0, persistent: bool = True) -> LogRule:
+    """How the log of the source at `position` is kept, `whole` or as small as can be; `persistent`: in a root."""
     vertex = plan.vertices[position]
     node = vertex.node
     assert isinstance(node, SourceNode)
     columns = list(node.columns)
     if vertex.demands.ids:
         columns.append(ID)
-    if node.source.retracts_parts(persistent=True):
+    if node.source.retracts_parts(persistent=persistent):
         columns.append(PART)
     if node.ordered:
         columns.append(ORDER)

@@ -1,9 +1,10 @@
-"""What an epoch tells one sink, where it is too much for memory: rows on disk, consolidated piece by piece."""
+"""Rows that are too many for memory: on disk, so that equal ones meet piece by piece."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,40 +20,51 @@ _BUCKETS = 64
 
 
 class Overflow:
-    """Equal rows meet in one of some buckets, by their hash. Blocks; used by one thread at a time.
+    """Rows that are equal in the columns `by` (all but the weight if None) meet in one of some buckets, by their hash.
 
-    Files are made in `directory`, under names beginning with `prefix`.
+    Blocks; used by one thread at a time. Files are made in `directory`, under names beginning with `prefix`.
     """
 
-    def __init__(self, directory: str, prefix: str) -> None:
+    def __init__(
+        self, directory: str, prefix: str, *, by: Sequence[str] | None = None, buckets: int = _BUCKETS
+    ) -> None:
         self._directory = directory
         self._prefix = prefix
+        self._by = by
+        self._buckets = buckets
         self._files: list[tuple[str, list[int]]] = []
 
     def add(self, delta: Delta) -> None:
-        """Takes more rows of the epoch. Raises `OSError`."""
+        """Takes more rows. Raises `OSError`."""
         frame = delta.weighted()
-        buckets = hash_columns(frame, delta.rows.columns) % np.uint64(_BUCKETS)
+        hashes = hash_columns(frame, delta.rows.columns if self._by is None else self._by)
+        buckets = hashes % np.uint64(self._buckets)
         order = np.argsort(buckets, kind="stable")
-        edges = np.searchsorted(buckets[order], np.arange(_BUCKETS + 1, dtype=np.uint64)).tolist()
+        edges = np.searchsorted(buckets[order], np.arange(self._buckets + 1, dtype=np.uint64)).tolist()
         path = os.path.join(self._directory, f"{self._prefix}-{len(self._files)}.arrow")
-        frame[order].write_ipc(path, compression="uncompressed")
+        # Named first, so that what is half written is removed as well.
         self._files.append((path, edges))
+        frame[order].write_ipc(path, compression="uncompressed")
 
     def remove(self) -> None:
         """Removes the files."""
         for path, _ in self._files:
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         self._files = []
+
+    def meeting(self) -> Iterator[pl.DataFrame]:
+        """All rows with their weights, bucket by bucket, there in the order in which they were added."""
+        for bucket in range(self._buckets):
+            yield pl.concat(
+                pl.scan_ipc(path).slice(edges[bucket], edges[bucket + 1] - edges[bucket]).collect()
+                for path, edges in self._files
+            )
 
     def parts(self, sign: Literal[-1, 1]) -> Iterator[Delta]:
         """The retractions or the insertions of the whole, no row twice, in pieces; may be asked for repeatedly."""
-        for bucket in range(_BUCKETS):
-            frames = [
-                pl.scan_ipc(path).slice(edges[bucket], edges[bucket + 1] - edges[bucket]).collect()
-                for path, edges in self._files
-            ]
-            whole = consolidate(Delta.from_weighted(pl.concat(frames))).weighted()
+        for frame in self.meeting():
+            whole = consolidate(Delta.from_weighted(frame)).weighted()
             rows = whole.filter(pl.col(WEIGHT) * sign > 0)
             if rows.height:
                 yield Delta.from_weighted(rows, consolidated=True)

@@ -12,7 +12,8 @@ from asyncpersist.clock import Clock
 from asyncpersist.errors import RunStopped
 from asyncpersist.persistence import Config
 from asyncpersist.runtime.pace import Pace
-from asyncpersist.runtime.snapshots import Capture, Snapshots
+from asyncpersist.runtime.segments import Capture
+from asyncpersist.runtime.snapshots import Snapshots
 from asyncpersist.runtime.uncommitted import Uncommitted
 
 __all__ = ["SnapshotTurns"]

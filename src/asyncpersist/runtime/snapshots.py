@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -21,18 +19,18 @@ import anyio.to_thread
 from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef
 from asyncpersist.checkpoint.packing import SMALL, packs
 from asyncpersist.checkpoint.root import Piece, Root
-from asyncpersist.checkpoint.tiers import LOG, STATE, plan_merges
+from asyncpersist.checkpoint.tiers import plan_merges
 from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
-from asyncpersist.columnar.consolidate import consolidate_if_few
-from asyncpersist.columnar.delta import WEIGHT, Delta, concat
-from asyncpersist.columnar.state import Increment
+from asyncpersist.columnar.log_merging import Merged, merge_log
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
-from asyncpersist.io.sink import Position
-from asyncpersist.objectstore.contract import OutcomeUnknown, Throttled
+from asyncpersist.runtime.log_book import Job, LogBook, Replacement
+from asyncpersist.runtime.log_plans import Bounds
 from asyncpersist.runtime.log_rule import LogRule
+from asyncpersist.runtime.segments import Capture, Encoded, LogSegment, StateSegment
+from asyncpersist.runtime.store_calls import StoreCalls
 
-__all__ = ["Capture", "LogSegment", "Snapshots", "StateSegment"]
+__all__ = ["Snapshots"]
 
 logger = logging.getLogger("asyncpersist")
 
@@ -40,69 +38,14 @@ _T = TypeVar("_T")
 
 _ENCODERS = 1
 """At once: with more, what has to be stepped and whoever uses the loop wait for a processor."""
-_LONGEST_PAUSE = 5.0
 _GIVING_UP = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class StateSegment:
-    """What one piece of state adds to a snapshot; the last row under `key` wins."""
-
-    stream: str
-    key: tuple[str, ...]
-    increment: Increment
-
-    def encode(self, compression: codec.Compression) -> bytes:
-        return codec.encode(self.increment.rows, key=self.key, compression=compression)
-
-    @property
-    def rows(self) -> int:
-        return self.increment.rows.height
-
-
-@dataclass(frozen=True, slots=True)
-class LogSegment:
-    """What one source's log adds to a snapshot: its deltas, with their epochs.
-
-    `consolidated`: neither ids nor epochs matter to anyone, so that equal rows may become one.
-    """
-
-    stream: str
-    deltas: Sequence[tuple[int, Delta]]
-    consolidated: bool
-
-    def encode(self, compression: codec.Compression) -> bytes:
-        whole = concat([delta for _, delta in self.deltas])
-        epochs = [(epoch, delta.height) for epoch, delta in self.deltas]
-        if self.consolidated and len(epochs) > 1:
-            before, whole = whole, consolidate_if_few(whole)
-            if whole is not before:
-                epochs = [(epochs[-1][0], whole.height)]
-        rows = whole.rows if whole.weights is None else whole.weighted()
-        runs = {} if whole.weights is not None else {WEIGHT: [(1, whole.height)]}
-        return codec.encode(rows, key=None, runs=runs | {codec.EPOCH: epochs}, compression=compression)
-
-    @property
-    def rows(self) -> int:
-        return sum(delta.height for _, delta in self.deltas)
-
-
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """One barrier: all that a snapshot taken there consists of. `logs`: by stream, the segments being written."""
-
-    epoch: int
-    states: Sequence[StateSegment]
-    logs: Mapping[str, Sequence[asyncio.Future[ObjectRef]]]
-    positions: Mapping[str, asyncio.Future[Position]]
-    progress: Mapping[str, Any]
 
 
 class Snapshots:
     """The objects that make up the newest snapshot of a run, and how the next one comes about.
 
-    One snapshot is written at a time. It is the `LogStore` of a run with a root. `streams`: what the head
-    holds of those that go on. `rules`: by stream, how each log is kept; `facts`: by source, what is known of it.
+    One snapshot is written at a time. It is the `LogStore` of a run with a root. `streams`: what the head holds of
+    those that go on. `rules`: by stream, how each log is kept. `facts`: by source, what is known of its log.
     """
 
     temporary = False
@@ -117,6 +60,7 @@ class Snapshots:
         streams: Mapping[str, Sequence[ObjectRef]],
         rules: Mapping[str, LogRule],
         facts: Mapping[str, LogFacts],
+        bounds: Bounds | None = None,
         compression: codec.Compression,
         clock: Clock,
     ) -> None:
@@ -125,28 +69,32 @@ class Snapshots:
         self._graph = dict(graph)
         self._mode = mode
         self._access = access
-        self._rules = dict(rules)
-        self._facts = dict(facts)
+        self._book = LogBook(rules, facts, bounds or Bounds())
+        self._writing = asyncio.Lock()
+        """Held while what is named changes, so that nobody plans with what it was."""
         self._reading = asyncio.Lock()
-        self._compression = compression
+        self.compression = compression
         self._clock = clock
+        self.calls = StoreCalls(root.store, clock)
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
         self._streams = {name: list(refs) for name, refs in streams.items()}
         self.state_bytes = 0
         self.log_bytes = 0
-        self.failure: StoreUnavailable | None = None
-        self.deadline: float | None = None
-        """Seconds on the monotonic clock after which an unavailable store is an error."""
-        self._cut = math.inf
-        self._calls: set[anyio.CancelScope] = set()
+        self.committed = asyncio.Event()
+        """Set whenever a snapshot is."""
 
     def end_within(self, seconds: float, *, cut: bool) -> None:
         """Says that the run ends: from then on an unavailable store is an error; with `cut` one that is slow, too."""
-        self.deadline = self._clock.monotonic() + seconds
-        if cut:
-            self._cut = anyio.current_time() + seconds
-            for call in self._calls:
-                call.deadline = self._cut
+        self.calls.end_within(seconds, cut=cut)
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds on the monotonic clock after which an unavailable store is an error."""
+        return self.calls.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float | None) -> None:
+        self.calls.deadline = deadline
 
     async def write(self, capture: Capture, *, committed: Callable[[], None], keep: str | None = None) -> Manifest:
         """Makes `capture` durable and returns its manifest; `committed` is called as soon as its objects are `named`.
@@ -157,33 +105,78 @@ class Snapshots:
         then, and `Fenced` if another run has taken the root.
         """
         added = await self._put_states(capture.states, capture.epoch)
-        for stream, segments in capture.logs.items():
-            added[stream] = [await segment for segment in segments]
+        logs = {stream: [await segment for segment in cut.segments] for stream, cut in capture.logs.items()}
         keys = {segment.stream: segment.key for segment in capture.states}
         complete = {segment.stream for segment in capture.states if segment.increment.complete}
-        streams = dict(self._streams)
-        for stream, refs in added.items():
-            before = [] if stream in complete else streams.get(stream, [])
-            streams[stream] = await self._merged([*before, *refs], stream, keys.get(stream))
-        positions = {identity: dict(await answer) for identity, answer in capture.positions.items()}
+        async with self._writing:
+            streams = dict(self._streams)
+            for stream, refs in added.items():
+                before = [] if stream in complete else streams.get(stream, [])
+                streams[stream] = await self._merged([*before, *refs], stream, keys[stream])
+            for stream, refs in logs.items():
+                starts = capture.logs[stream].complete
+                self._root.discard(self._book.extend(stream, refs, complete=starts))
+                streams[stream] = [*([] if starts else streams.get(stream, [])), *refs]
+            self._splice(streams)
+            for stream in logs:
+                streams[stream] = await self._merged_inline(streams[stream], stream)
+            positions = {identity: dict(await answer) for identity, answer in capture.positions.items()}
+            manifest = await self._commit(capture.epoch, streams, positions, dict(capture.progress), keep=keep)
+            committed()
+        await self._delete(self._root.collect)
+        return manifest
+
+    async def rewrite(self) -> Manifest | None:
+        """Commits the head's content with what takes the place of objects of logs; None if nothing does.
+
+        Not while a `write` goes on. Raises as that does.
+        """
+        async with self._writing:
+            head = self._root.head
+            assert head is not None
+            streams = dict(self._streams)
+            if not self._splice(streams):
+                return None
+            sinks = {identity: position for identity, position in head.sinks.items() if identity in self._graph}
+            manifest = await self._commit(head.epoch, streams, sinks, head.progress)
+        await self._delete(self._root.collect)
+        return manifest
+
+    def _splice(self, streams: dict[str, list[ObjectRef]]) -> bool:
+        """Puts what waits for it into `streams`; whether anything did."""
+        waiting = self._book.waiting
+        for stream in waiting:
+            streams[stream], gone = self._book.splice(stream, streams[stream])
+            self._root.discard(gone)
+        return bool(waiting)
+
+    async def _commit(
+        self,
+        epoch: int,
+        streams: dict[str, list[ObjectRef]],
+        sinks: Mapping[str, Mapping[str, Any]],
+        progress: Mapping[str, Any],
+        *,
+        keep: str | None = None,
+    ) -> Manifest:
+        logs = dict(self._book.facts)
 
         async def commit() -> Manifest:
             return await self._root.commit(
-                epoch=capture.epoch,
+                epoch=epoch,
                 streams=streams,
-                sinks=positions,
+                sinks=sinks,
                 graph=self._graph,
-                progress=dict(capture.progress),
-                logs=self._facts,
+                progress=progress,
+                logs=logs,
                 mode=self._mode,
                 access=self._access,
                 keep=keep,
             )
 
-        manifest = await self._insist(commit)
+        manifest = await self.calls.insist(commit)
         self._streams = streams
-        committed()
-        await self._delete(self._root.collect)
+        self.committed.set()
         return manifest
 
     async def sweep(self) -> None:
@@ -196,7 +189,7 @@ class Snapshots:
     async def _delete(self, call: Callable[[], Awaitable[int]]) -> None:
         try:
             async with self._reading:
-                await self._cuttable(call)
+                await self.calls.cuttable(call)
         except StoreUnavailable as exc:
             logger.warning("%s; what is no longer needed will be deleted later", exc)
 
@@ -205,14 +198,18 @@ class Snapshots:
 
         It counts for nothing until a `write` names it. Raises `StoreUnavailable` as `write` does.
         """
-        return (await self._put({part.stream: await self._encode(part, epoch)}))[part.stream]
+        encoded = await self._encode(part)
+        ref = (await self._put({part.stream: self._piece(encoded, epoch)}))[part.stream]
+        if isinstance(part, LogSegment):
+            self._book.wrote(ref, encoded.retracted)
+        return ref
 
     async def _put_states(self, segments: Sequence[StateSegment], epoch: int) -> dict[str, list[ObjectRef]]:
         refs: dict[str, ObjectRef] = {}
         small: dict[str, Piece] = {}
 
         async def encode(segment: StateSegment) -> None:
-            piece = await self._encode(segment, epoch)
+            piece = self._piece(await self._encode(segment), epoch)
             if len(piece.data) > SMALL:
                 await put({segment.stream: piece})
             else:
@@ -230,26 +227,30 @@ class Snapshots:
                 group.start_soon(put, dict(items[position] for position in positions))
         return {stream: [ref] for stream, ref in refs.items()}
 
-    async def _encode(self, part: StateSegment | LogSegment, epoch: int) -> Piece:
+    async def _encode(self, part: StateSegment | LogSegment) -> Encoded:
+        return await self.in_thread(lambda: part.encode(self.compression))
+
+    def _piece(self, encoded: Encoded, epoch: int) -> Piece:
         first = self._root.head.epoch + 1 if self._root.head else 0
-        data = await anyio.to_thread.run_sync(part.encode, self._compression, limiter=self._encoders)
-        return Piece(data=data, rows=part.rows, first_epoch=first, last_epoch=epoch)
+        return Piece(
+            data=encoded.data, rows=encoded.rows, first_epoch=first, last_epoch=epoch, compacted=encoded.compacted
+        )
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Does what takes a processor, one thing at a time."""
+        return await anyio.to_thread.run_sync(work, limiter=self._encoders)
 
     async def _put(self, pieces: Mapping[str, Piece]) -> dict[str, ObjectRef]:
         """Writes pieces of streams as one object."""
-        refs = await self._insist(lambda: self._root.put(*pieces.values()))
+        refs = await self.calls.insist(lambda: self._root.put(*pieces.values()))
         for stream, piece in pieces.items():
             self._count(stream, len(piece.data))
         return dict(zip(pieces, refs, strict=True))
 
-    def is_consolidated(self, stream: str) -> bool:
-        """Whether neither ids nor epochs of a log matter to anyone, so that equal rows may become one."""
-        return stream in self._rules and self._rules[stream].repeats
-
     async def get(self, ref: ObjectRef) -> bytes:
         """Reads and verifies an object. Raises `DamagedState`, and `StoreUnavailable` and `Fenced` as `write` does."""
         try:
-            return await self._insist(lambda: self._root.get(ref))
+            return await self.calls.insist(lambda: self._root.get(ref))
         except DamagedState:
             # Whoever took the root over deletes what this run has written and not committed.
             with contextlib.suppress(StoreUnavailable):
@@ -270,7 +271,7 @@ class Snapshots:
 
     async def release(self) -> None:
         """Commits that the run has ended cleanly. Raises as `write` does."""
-        await self._insist(self._root.release)
+        await self.calls.insist(self._root.release)
 
     async def give_up(self, *, clean: bool = False) -> None:
         """The end of a run that failed: releases the root, and deletes what the run wrote and never committed.
@@ -286,7 +287,7 @@ class Snapshots:
         try:
             if self._root.claimed:
                 with anyio.move_on_after(max(0.0, self.deadline - now), shield=True):
-                    await self._insist(lambda: self._root.release(clean=clean))
+                    await self.calls.insist(lambda: self._root.release(clean=clean))
         except Fenced:
             return
         except AsyncPersistError as exc:
@@ -294,16 +295,12 @@ class Snapshots:
         finally:
             self._root.abandon()
 
-    async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...] | None) -> list[ObjectRef]:
-        policy = LOG if key is None else STATE
-        while (span := plan_merges([ref.length for ref in refs], policy=policy)) is not None:
+    async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...]) -> list[ObjectRef]:
+        while (span := plan_merges([ref.length for ref in refs])) is not None:
             parts = await asyncio.gather(*(self.get(ref) for ref in refs[span]))
 
             def merge(parts: Sequence[bytes] = parts, whole: bool = span.start == 0) -> tuple[bytes, int]:
-                if key is None:
-                    merged = codec.merge_log(parts, consolidate=self.is_consolidated(stream))
-                else:
-                    merged = codec.merge_state(parts, key, drop_tombstones=whole)
+                merged = codec.merge_state(parts, key, drop_tombstones=whole)
                 return merged, codec.decode(merged).height
 
             data, rows = await anyio.to_thread.run_sync(merge)
@@ -314,40 +311,61 @@ class Snapshots:
             refs = [*refs[: span.start], merged, *refs[span.stop :]]
         return refs
 
+    async def _merged_inline(self, refs: list[ObjectRef], stream: str) -> list[ObjectRef]:
+        while (job := self._book.inline(stream, refs)) is not None:
+            (span,) = job.spans
+            parts = await asyncio.gather(*map(self.get, span))
+
+            def merge(parts: Sequence[bytes] = parts, job: Job = job) -> Merged:
+                return merge_log(parts, job.counting, whole=job.whole, compression=self.compression)
+
+            merged = await self.in_thread(merge)
+            new = await self.put_log(stream, span, merged.data, job.rows - merged.saved, compacted=merged.compacted)
+            refs = self._book.spliced(Replacement(stream, span, (new,), merged.retracted), refs)
+            self._root.discard(span)
+        return refs
+
+    # what keeps logs small meanwhile
+
+    async def begin_job(self) -> Job | None:
+        """What is due for a log, with regard to what already waits to be named; until `end_job` nobody else touches
+        its objects, and none of them is deleted."""
+        async with self._writing:
+            return self._book.begin(self._streams)
+
+    def end_job(self, job: Job, *, settled: int | None = None, left: bool = False) -> None:
+        """As `LogBook.end`."""
+        self._book.end(job, settled=settled, left=left)
+
+    def holds(self, job: Job) -> bool:
+        """Whether the objects of a job are still those of the log: it may have begun anew."""
+        return self._book.holds(job, self.named(job.stream))
+
+    async def put_log(
+        self, stream: str, span: Sequence[ObjectRef], data: bytes, rows: int, *, compacted: bool
+    ) -> ObjectRef:
+        """Writes an object that says what those of a `span` say, or a part of it. Raises `StoreUnavailable`."""
+        piece = Piece(
+            data=data,
+            rows=rows,
+            first_epoch=min(ref.first_epoch for ref in span),
+            last_epoch=max(ref.last_epoch for ref in span),
+            compacted=compacted or any(ref.compacted for ref in span),
+        )
+        return (await self._put({stream: piece}))[stream]
+
+    async def replace(self, replacement: Replacement) -> None:
+        """Has objects take the place of others in the next snapshot, if those are still of the log by then."""
+        async with self._writing:
+            if not self._book.replace(replacement, self.named(replacement.stream)):
+                self.discard(replacement.new)
+
+    def discard(self, refs: Iterable[ObjectRef]) -> None:
+        """Says that no snapshot will name these objects."""
+        self._root.discard(refs)
+
     def _count(self, stream: str, size: int) -> None:
         if stream.startswith("log/"):
             self.log_bytes += size
         else:
             self.state_bytes += size
-
-    async def _insist(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        pause = 0.05
-        while True:
-            try:
-                result = await self._cuttable(call)
-            except StoreUnavailable as exc:
-                # Who asks for time is given it.
-                pause = max(pause, exc.retry_after or 0.0 if isinstance(exc, Throttled) else 0.0)
-                if self.deadline is not None and self._clock.monotonic() + pause > self.deadline:
-                    raise
-                if self.failure is None:
-                    logger.warning("%s (The run goes on, and the snapshot is tried again.)", exc)
-                self.failure = exc
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                self.failure = None
-                return result
-
-    async def _cuttable(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Raises `StoreUnavailable` where the call takes longer than the end of the run may."""
-        with anyio.CancelScope(deadline=self._cut) as scope:
-            self._calls.add(scope)
-            try:
-                return await call()
-            finally:
-                self._calls.discard(scope)
-        raise self.failure or OutcomeUnknown(
-            f"{self._root.store.describe()} gave no answer before the run had to end. What is not committed is "
-            "not lost: the next run reads it again"
-        )

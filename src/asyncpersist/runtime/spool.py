@@ -12,7 +12,7 @@ from asyncpersist.checkpoint.manifest import ObjectRef
 from asyncpersist.columnar.consolidate import consolidate_if_smaller
 from asyncpersist.columnar.delta import concat
 from asyncpersist.runtime.scratch import Scratch
-from asyncpersist.runtime.snapshots import LogSegment
+from asyncpersist.runtime.segments import LogSegment
 
 __all__ = ["Spool"]
 
@@ -26,10 +26,6 @@ class Spool:
         self._scratch = scratch
         self._count = 0
 
-    def is_consolidated(self, stream: str) -> bool:
-        """Always: only what is there matters here."""
-        return True
-
     async def put(self, part: LogSegment, epoch: int) -> ObjectRef:
         """Writes a segment; its reference counts the rows that `get` will give. Raises `OSError`."""
         self._count += 1
@@ -38,10 +34,10 @@ class Spool:
 
         def write() -> tuple[int, int]:
             whole = consolidate_if_smaller(concat([delta for _, delta in part.deltas]))
-            data = LogSegment(part.stream, [(epoch, whole)], consolidated=False).encode("zstd")
+            encoded = LogSegment(part.stream, [([(epoch, whole.height)], whole)], consolidated=False).encode("zstd")
             with open(path, "wb") as file:
-                file.write(data)
-            return len(data), whole.height
+                file.write(encoded.data)
+            return len(encoded.data), encoded.rows
 
         length, rows = await anyio.to_thread.run_sync(write)
         return ObjectRef(key=path, length=length, checksum="", rows=rows, first_epoch=0, last_epoch=epoch)

@@ -25,21 +25,24 @@ WIDTH = 130
 """Columns of the tables where there is no terminal to ask."""
 
 FIGURES = {
-    "rows_per_second": "rows/s",
-    "latency_p50_ms": "p50 ms",
-    "latency_p99_ms": "p99 ms",
-    "mebibytes_per_second": "MiB/s",
-    "cpu_seconds": "CPU s",
+    "rows_per_second": ("rows/s", ",.0f"),
+    "latency_p50_ms": ("p50 ms", ".1f"),
+    "latency_p99_ms": ("p99 ms", ".1f"),
+    "mebibytes_per_second": ("MiB/s", ",.1f"),
+    "cpu_seconds": ("CPU s", ".1f"),
+    "started_in_ms": ("started ms", ".1f"),
+    "epochs": ("epochs", ",.0f"),
 }
-"""What only some measures have, and how it is headed."""
+"""What only some measures have, how it is headed, and its form."""
 
 What = StrEnum("What", list(MEASURES))
 
 
 def samples_table(what: str, samples: Samples) -> Table:
     table = Table(title=f"{what}: medians of {max(taken['round'] for taken in samples) + 1}", title_justify="left")
-    more = [heading for figure, heading in FIGURES.items() if any(figure in taken for taken in samples)]
-    for heading in ("workload", "", "seconds", "(least to most)", "restart s", "state MB", "peak MB", *more):
+    more = {figure: FIGURES[figure] for figure in FIGURES if any(figure in taken for taken in samples)}
+    headings = [heading for heading, _ in more.values()]
+    for heading in ("workload", "", "seconds", "(least to most)", "restart s", "state MB", "peak MB", *headings):
         table.add_column(heading, justify="left" if heading in ("", "workload") else "right")
     for workload, contestant in dict.fromkeys((taken["workload"], taken["contestant"]) for taken in samples):
         mine = [one for one in samples if (one["workload"], one["contestant"]) == (workload, contestant)]
@@ -48,7 +51,7 @@ def samples_table(what: str, samples: Samples) -> Table:
             values = [one[figure] for one in mine if figure in one]
             return f"{statistics.median(values) / unit:{form}}" if values else ""
 
-        seconds = [one.get("extrapolated_seconds", one["seconds"]) for one in mine]
+        seconds = [one.get("extrapolated_seconds", one["seconds"]) for one in mine if "seconds" in one]
         part = "" if mine[0].get("extrapolated_seconds", mine[0]["seconds"]) == mine[0]["seconds"] else "*"
         table.add_row(
             workload,
@@ -58,7 +61,7 @@ def samples_table(what: str, samples: Samples) -> Table:
             middle("restart_seconds"),
             middle("state_bytes", 1e6, ".1f"),
             middle("peak_resident_bytes", 1e6, ".0f"),
-            *(middle(figure, 1, ",.1f") for figure, heading in FIGURES.items() if heading in more),
+            *(middle(figure, 1, form) for figure, (_, form) in more.items()),
         )
         if part:
             table.caption = f"* extrapolated from {mine[0]['rows']:,} rows; its other figures are of those rows"
@@ -72,8 +75,10 @@ def lines_table(lines: list[Line]) -> Table:
     table.add_column("to reach", justify="right")
     table.add_column("")
     for line in lines:
-        verdict = "[green]yes[/]" if line.reached else "[red]no[/]"
-        bound = f"{'at least' if line.at_least else 'at most'} {line.target:g} {line.unit}"
+        verdict = bound = ""
+        if line.target is not None:
+            verdict = "[green]yes[/]" if line.reached else "[red]no[/]"
+            bound = f"{'at least' if line.at_least else 'at most'} {line.target:g} {line.unit}"
         table.add_row(line.what, f"{line.value:.2f} {line.unit}", bound, verdict)
     return table
 
@@ -101,7 +106,7 @@ def main(
             raise typer.Exit(1) from None
         console.print(samples_table(name, samples))
         console.print(lines_table(lines))
-        missed += sum(not line.reached for line in lines)
+        missed += sum(line.reached is False for line in lines)
         record = {
             "what": name,
             "command": f"scripts/bench {name}" + (" --quick" if quick else f" --pairs {plan.pairs}"),

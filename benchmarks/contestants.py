@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import Workload, WrongResult
 
-__all__ = ["BYTEWAX", "CONTESTANTS", "Contestant", "ProgramFailed", "run_program", "sample"]
+__all__ = ["BYTEWAX", "CONTESTANTS", "Contestant", "ProgramFailed", "Trial", "run_program", "sample"]
 
 PROGRAMS = Path(__file__).parent / "programs"
+OUR_PATH = os.pathsep.join(str(PROGRAMS.parent.parent / directory) for directory in ("src", "."))
+"""Where what is measured lies: in this clone, whatever is installed."""
 INTERVAL_MS = 1000
 
 
@@ -26,7 +28,10 @@ class ProgramFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """`form` is that of its output (see `Workload.verify`); `share` is the part of the rows that it gets."""
+    """`form` is that of its output (see `Workload.verify`); `share` is the part of the rows that it gets.
+
+    `settings` are added to its task.
+    """
 
     name: str
     program: str
@@ -35,6 +40,7 @@ class Contestant:
     peer: bool = False
     threads: int | None = None
     share: float = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 CONTESTANTS = (
@@ -60,7 +66,7 @@ def run_program(program: str, job: dict[str, Any], *, peer: bool = False, thread
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     environment.pop("PYTHONPATH", None)
     if not peer:
-        environment["PYTHONPATH"] = str(PROGRAMS.parent.parent)
+        environment["PYTHONPATH"] = OUR_PATH
     if threads is not None:
         environment["PATHWAY_THREADS"] = str(threads)
     done = subprocess.run(
@@ -80,6 +86,50 @@ def size_on_disk(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One contestant on one workload, with its output and its state in the directory `place`. Inputs are in `cache`."""
+
+    contestant: Contestant
+    workload: Workload
+    cache: Path
+    place: Path
+
+    @property
+    def output(self) -> Path:
+        return self.place / "output.csv"
+
+    def run(self, *, lag: bool = False) -> dict[str, Any]:
+        """The figures of one run, in a process of its own: the first, or one that goes on. Raises `ProgramFailed`."""
+        contestant = self.contestant
+        job = {
+            "kind": self.workload.kind,
+            "input": f"{self.workload.make(self.cache)}/",
+            "output": str(self.output),
+            "state": str(self.place / "state") if contestant.persists else None,
+            "interval_ms": INTERVAL_MS,
+            "lag": lag,
+            **contestant.settings,
+        }
+        return run_program(contestant.program, job, peer=contestant.peer, threads=contestant.threads)
+
+    def verified(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """The figures of a first run, with those of what it left. Raises `WrongResult`."""
+        self.workload.verify(self.cache, self.output, self.contestant.form)
+        more = {"rows": self.workload.rows, "output_bytes": self.output.stat().st_size}
+        if self.contestant.persists:
+            more["state_bytes"] = size_on_disk(self.place / "state")
+        return {**figures, **more}
+
+    def restart(self) -> dict[str, Any]:
+        """The figures of a run that finds nothing new. Raises `ProgramFailed`; `WrongResult` where we tell more."""
+        before = self.output.stat().st_size
+        figures = self.run()
+        if not self.contestant.peer and self.output.stat().st_size != before:
+            raise WrongResult(f"{self.output.name}: a restart without new input wrote to it")
+        return figures
+
+
 def sample(contestant: Contestant, workload: Workload, cache: Path, *, lag: bool = False) -> dict[str, Any]:
     """One run on fresh directories, its output verified, and for one that persists on all rows a restart after the end.
 
@@ -87,32 +137,10 @@ def sample(contestant: Contestant, workload: Workload, cache: Path, *, lag: bool
     """
     if contestant.share != 1.0:
         workload = workload.scaled(contestant.share)
-    inputs = workload.make(cache)
-    place = Path(tempfile.mkdtemp(prefix="run-", dir=cache))
-    try:
-        output, state = place / "output.csv", place / "state"
-        job = {
-            "kind": workload.kind,
-            "input": f"{inputs}/",
-            "output": str(output),
-            "state": str(state) if contestant.persists else None,
-            "interval_ms": INTERVAL_MS,
-            "lag": lag,
-        }
-        figures = run_program(contestant.program, job, peer=contestant.peer, threads=contestant.threads)
-        workload.verify(cache, output, contestant.form)
-        figures["rows"] = workload.rows
+    with TemporaryDirectory(prefix="run-", dir=cache) as place:
+        trial = Trial(contestant, workload, cache, Path(place))
+        figures = trial.verified(trial.run(lag=lag))
         figures["extrapolated_seconds"] = figures["seconds"] / contestant.share
-        figures["output_bytes"] = output.stat().st_size
-        if contestant.persists:
-            figures["state_bytes"] = size_on_disk(state)
         if contestant.persists and contestant.share == 1.0:
-            again = run_program(
-                contestant.program, {**job, "lag": False}, peer=contestant.peer, threads=contestant.threads
-            )
-            figures["restart_seconds"] = again["seconds"]
-            if contestant.program == "ours.py":
-                workload.verify(cache, output, contestant.form)
+            figures["restart_seconds"] = trial.restart()["seconds"]
         return {"contestant": contestant.name, **figures}
-    finally:
-        shutil.rmtree(place)

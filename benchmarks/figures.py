@@ -18,22 +18,25 @@ LIMIT = "Polars, one shot"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One requirement: `value` must be at least (or, if not `at_least`, at most) `target`."""
+    """One requirement: `value` must be at least (or, if not `at_least`, at most) `target`; None: it is only told."""
 
     what: str
     value: float
-    target: float
-    at_least: bool
+    target: float | None
+    at_least: bool = True
     unit: str = "x"
 
     @property
-    def reached(self) -> bool:
+    def reached(self) -> bool | None:
+        if self.target is None:
+            return None
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
 def median(samples: Samples, contestant: str, figure: str) -> float:
-    """Of one figure of one contestant over all rounds."""
-    return statistics.median(sample[figure] for sample in samples if sample["contestant"] == contestant)
+    """Of one figure of one contestant over all rounds that have it."""
+    mine = (sample for sample in samples if sample["contestant"] == contestant)
+    return statistics.median(sample[figure] for sample in mine if figure in sample)
 
 
 FASTER = {"wordcount": 10.0, "cardinality": 4.0, "keys": 8.0}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -16,7 +16,7 @@ from benchmarks.workloads import WrongResult
 if TYPE_CHECKING:
     from benchmarks.measures import Plan
 
-__all__ = ["events", "latency"]
+__all__ = ["BATCHES", "Pusher", "events", "latency", "push_into"]
 
 DISTINCT = 10_000
 RATE = 1_000
@@ -30,12 +30,13 @@ OURS_PACED, PEER_PACED = "asyncpersist", f"Pathway, autocommit {PATHWAY_AUTOCOMM
 
 @dataclass(frozen=True, slots=True)
 class Pusher:
-    """A program that pushes rows, and how. All of them persist."""
+    """A program that pushes rows, and how. All of them persist, unless `settings`, added to the task, say otherwise."""
 
     name: str
     how: str
     rows: int
     peer: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 PUSHERS = (
@@ -52,25 +53,28 @@ PACED = (
 
 def push(pusher: Pusher, cache: Path, rows: int, distinct: int) -> dict[str, Any]:
     """One run on fresh directories, its output verified. Raises `ProgramFailed`, `WrongResult`."""
-    place = Path(tempfile.mkdtemp(prefix="run-", dir=cache))
-    try:
-        job = {
-            "how": pusher.how,
-            "rows": rows,
-            "distinct": distinct,
-            "output": str(place / "output.csv"),
-            "state": str(place / "state"),
-            "interval_ms": INTERVAL_MS,
-            "rate": RATE,
-            "autocommit_ms": PATHWAY_AUTOCOMMIT_MS,
-        }
-        program = "pathway_events.py" if pusher.peer else "ours_events.py"
-        figures = run_program(program, job, peer=pusher.peer, threads=1 if pusher.peer else None)
-        if pusher.how != "paced":
-            verify(place / "output.csv", rows, distinct)
-        return figures
-    finally:
-        shutil.rmtree(place)
+    with TemporaryDirectory(prefix="run-", dir=cache) as place:
+        return push_into(Path(place), pusher, rows, distinct)
+
+
+def push_into(place: Path, pusher: Pusher, rows: int, distinct: int) -> dict[str, Any]:
+    """One run with its output and its state in the directory `place`, and its output verified. Raises as `push`."""
+    job = {
+        "how": pusher.how,
+        "rows": rows,
+        "distinct": distinct,
+        "output": str(place / "output.csv"),
+        "state": str(place / "state"),
+        "interval_ms": INTERVAL_MS,
+        "rate": RATE,
+        "autocommit_ms": PATHWAY_AUTOCOMMIT_MS,
+        **pusher.settings,
+    }
+    program = "pathway_events.py" if pusher.peer else "ours_events.py"
+    figures = run_program(program, job, peer=pusher.peer, threads=1 if pusher.peer else None)
+    if pusher.how != "paced":
+        verify(place / "output.csv", rows, distinct)
+    return figures
 
 
 def verify(output: Path, rows: int, distinct: int) -> None:

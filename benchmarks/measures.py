@@ -12,6 +12,8 @@ from pathlib import Path
 from benchmarks.contestants import BYTEWAX, CONTESTANTS, Contestant, run_program, sample
 from benchmarks.figures import OURS, OURS_ON, Line, Samples, median, throughput_lines
 from benchmarks.live import events, latency
+from benchmarks.replaying import replay
+from benchmarks.resuming import resume
 from benchmarks.stores import objects, slow_store
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -124,4 +126,6 @@ MEASURES: dict[str, Callable[[Plan], tuple[Samples, list[Line]]]] = {
     "latency": latency,
     "objects": objects,
     "slow_store": slow_store,
+    "resume": resume,
+    "replay": replay,
 }

@@ -1,13 +1,11 @@
-"""asyncpersist on a workload. Task: kind, input, output, state or null, interval_ms, lag (bool); `s3`: the settings of
-a bucket that takes the place of the directory `state`.
-"""
+"""asyncpersist on a workload. Task: kind, input, output, lag (bool), and what `running` takes."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from measured import report, task, ticked, timed
+from running import run
 
 import asyncpersist as ap
 
@@ -45,23 +43,17 @@ def build(kind: str, inputs: str, output: str) -> ap.Graph:
     return graph
 
 
-def backend(job: dict[str, Any]) -> ap.persistence.Backend:
-    if "s3" in job:
-        return ap.persistence.Backend.s3("root", ap.io.s3.AwsS3Settings(**job["s3"]))
-    return ap.persistence.Backend.filesystem(job["state"])
-
-
 async def main() -> None:
     job, figures = task(), {}
     if job["lag"]:
         figures["idle_lag_ms"] = await ticked(asyncio.sleep(IDLE_SECONDS))
     with timed(figures):
         graph = build(job["kind"], job["input"], job["output"])
-        config = job["state"] and ap.persistence.Config(backend(job), snapshot_interval_ms=job["interval_ms"])
+        running = run(graph, job, figures)
         if job["lag"]:
-            figures["lag_ms"] = await ticked(ap.run(graph, persistence_config=config))
+            figures["lag_ms"] = await ticked(running)
         else:
-            await ap.run(graph, persistence_config=config)
+            await running
     report(figures)
 
 

@@ -1,5 +1,5 @@
-"""asyncpersist on rows from Python. Task: how ("one", "thread", "batch" or "paced"), rows, distinct, output, state,
-interval_ms; for "paced" also rate (rows a second).
+"""asyncpersist on rows from Python. Task: how ("one", "thread", "batch" or "paced"), rows, distinct, output, and what
+`running` takes; for "paced" also rate (rows a second).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 from measured import percentiles, report, task, timed
+from running import run
 
 import asyncpersist as ap
 
@@ -81,9 +82,7 @@ async def main() -> None:
             lines = ap.io.python.read(kind(), schema=Line, name="lines", resume="live")
             counts = lines.groupby(ap.this.word).reduce(ap.this.word, count=ap.reducers.count())
             ap.io.csv.write(counts, job["output"])
-        backend = ap.persistence.Backend.filesystem(job["state"])
-        config = ap.persistence.Config(backend, snapshot_interval_ms=job["interval_ms"])
-        await ap.run(graph, persistence_config=config)
+        await run(graph, job, figures)
     if lags:
         figures["latency_ms"] = percentiles(lags[len(lags) // 10 :])
     report(figures)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import anyio.to_thread
 import numpy as np
@@ -15,12 +18,17 @@ from asyncpersist.columnar.consolidate import consolidate
 from asyncpersist.columnar.delta import ID, WEIGHT, Delta, concat
 from asyncpersist.columnar.hashing import id_of
 from asyncpersist.errors import DamagedState
+from asyncpersist.runtime.ahead import in_order
 from asyncpersist.runtime.log_rule import LogRule
 from asyncpersist.runtime.overflow import Overflow
 from asyncpersist.runtime.scratch import Scratch
 
 __all__ = ["LogReader", "as_delta", "identified"]
 
+_T = TypeVar("_T")
+
+_AT_ONCE = 2
+"""Objects that are read and decoded while the one before them is used: decoding takes longer than most uses."""
 _IN_MEMORY = 4_000_000
 """Rows up to which a log is consolidated in memory."""
 _ORDINAL = "__ordinal"
@@ -35,23 +43,33 @@ class LogReader:
     rule: LogRule
     get: Callable[[ObjectRef], Awaitable[bytes]]
 
-    async def frames(self, *, after: int = -1, until: int | None = None) -> AsyncGenerator[pl.DataFrame, None]:
-        """The rows, in their order, of the epochs after one and up to another: the rule's columns, `EPOCH`, `WEIGHT`.
+    async def read(
+        self, made: Callable[[pl.DataFrame], _T], *, after: int = -1, until: int | None = None
+    ) -> AsyncGenerator[_T, None]:
+        """What is `made`, in a thread, of the rows of the epochs after one and up to another, in their order.
 
-        `ID` is missing where it was not kept. Raises `DamagedState`, and what the store raises.
+        They come in frames of the rule's columns, `EPOCH` and `WEIGHT`; `ID` is missing where it was not kept. Raises
+        `DamagedState`, and what the store raises.
         """
-        for ref in self.refs:
-            if ref.last_epoch <= after or (until is not None and ref.first_epoch > until):
-                continue
-            data = await self.get(ref)
-            frame = await anyio.to_thread.run_sync(self._decoded, ref, data, after, until)
-            if frame.height:
-                yield frame
 
-    async def deltas(self) -> AsyncGenerator[Delta, None]:
+        async def one(ref: ObjectRef) -> _T | None:
+            data = await self.get(ref)
+
+            def make() -> _T | None:
+                frame = self._decoded(ref, data, after, until)
+                return made(frame) if frame.height else None
+
+            return await anyio.to_thread.run_sync(make)
+
+        wanted = [ref for ref in self.refs if ref.last_epoch > after and (until is None or ref.first_epoch <= until)]
+        async with aclosing(in_order((partial(one, ref) for ref in wanted), at_once=_AT_ONCE)) as results:
+            async for result in results:
+                if result is not None:
+                    yield result
+
+    def deltas(self) -> AsyncGenerator[Delta, None]:
         """All rows in their order."""
-        async for frame in self.frames():
-            yield as_delta(frame)
+        return self.read(as_delta)
 
     async def net(self, scratch: Scratch, name: str) -> AsyncGenerator[Delta, None]:
         """What is left when all that cancels out is dropped, no row twice; in bounded memory, in no particular order.
@@ -64,8 +82,9 @@ class LogReader:
                 yield await anyio.to_thread.run_sync(lambda: consolidate(concat(deltas)))
             return
         buckets = Overflow(await scratch.directory(), name)
-        async for delta in self.deltas():
-            await anyio.to_thread.run_sync(buckets.add, delta)
+        async with aclosing(self.deltas()) as rows:
+            async for delta in rows:
+                await anyio.to_thread.run_sync(buckets.add, delta)
         for sign in (-1, 1):
             parts = buckets.parts(sign)
             while (piece := await anyio.to_thread.run_sync(next, parts, None)) is not None:

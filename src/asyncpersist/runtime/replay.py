@@ -7,7 +7,9 @@ are given together, under that epoch: so no moment is shown that never was.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -33,49 +35,54 @@ class Replay:
         """(epoch, source, rows) in the order of the epochs; of one epoch in any number of pieces."""
         until = self._together_until
         for source, log in self._logs.items():
-            async for frame in log.frames(until=until):
-                yield until, source, as_delta(frame)
-        cursors = [_Cursor(source, log.frames(after=until)) for source, log in self._logs.items()]
+            async with aclosing(log.read(as_delta, until=until)) as deltas:
+                async for delta in deltas:
+                    yield until, source, delta
+        cursors = [_Cursor(source, _by_epochs(log, after=until)) for source, log in self._logs.items()]
         try:
             for cursor in cursors:
                 await cursor.advance()
-            while live := [cursor for cursor in cursors if cursor.epoch is not None]:
-                epoch = min(cursor.epoch for cursor in live if cursor.epoch is not None)
+            while live := [cursor for cursor in cursors if cursor.head is not None]:
+                epoch = min(cursor.head[0] for cursor in live if cursor.head is not None)
                 for cursor in live:
-                    while cursor.epoch == epoch:
-                        yield epoch, cursor.source, cursor.delta
+                    while cursor.head is not None and cursor.head[0] == epoch:
+                        yield epoch, cursor.source, cursor.head[1]
                         await cursor.advance()
         finally:
             for cursor in cursors:
-                await cursor.frames.aclose()
+                await cursor.pieces.aclose()
 
 
 @dataclass(slots=True)
 class _Cursor:
-    """A place in a log: the rows of one epoch, or a part of them. `epoch` None: there are no more."""
+    """A place in a log. `head`: an epoch, and its rows or a part of them; None: there are no more."""
 
     source: str
-    frames: AsyncGenerator[pl.DataFrame, None]
-    epoch: int | None = None
-    _frame: pl.DataFrame = field(default_factory=pl.DataFrame)
-    _edges: list[int] = field(default_factory=list)
-
-    @property
-    def delta(self) -> Delta:
-        return as_delta(self._frame[self._edges[0] : self._edges[1]])
+    pieces: AsyncGenerator[tuple[int, Delta], None]
+    head: tuple[int, Delta] | None = None
 
     async def advance(self) -> None:
-        """To the next epoch."""
-        self._edges = self._edges[1:]
-        if len(self._edges) < 2:
-            frame = await anext(self.frames, None)
-            if frame is None:
-                self.epoch = None
-                return
-            epochs = frame[codec.EPOCH].to_numpy()
-            self._frame = frame
-            self._edges = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), frame.height]
-        self.epoch = int(self._frame[codec.EPOCH][self._edges[0]])
+        self.head = await anext(self.pieces, None)
+
+
+async def _by_epochs(log: LogReader, *, after: int) -> AsyncGenerator[tuple[int, Delta], None]:
+    async with aclosing(log.read(_cut, after=after)) as lists:
+        async for pieces in lists:
+            for piece in pieces:
+                yield piece
+
+
+def _cut(frame: pl.DataFrame) -> list[tuple[int, Delta]]:
+    """The rows of a log by their epochs."""
+    epochs, whole = frame[codec.EPOCH].to_numpy(), as_delta(frame)
+    edges = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), frame.height]
+    return [(int(epochs[start]), _part(whole, start, end)) for start, end in pairwise(edges)]
+
+
+def _part(delta: Delta, start: int, end: int) -> Delta:
+    rows = delta.rows.slice(start, end - start)
+    weights = None if delta.weights is None else delta.weights[start:end]
+    return Delta(rows, None if weights is None or (weights == 1).all() else weights)
 
 
 async def in_epochs(

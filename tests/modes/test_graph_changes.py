@@ -400,7 +400,8 @@ async def test_a_named_output_that_moved(place: Place, caplog: pytest.LogCapture
     caplog.clear()
     place.write("in/2.jsonl", "a")
     await run(graph_of(lambda: define("two.csv")), place.config())
-    assert "changed, itself or what it is computed from: sink 'counts'" in caplog.text
+    assert f"removed: sink 'counts' ({place / 'one.csv'})" in caplog.text
+    assert f"added: sink 'counts' ({place / 'two.csv'})" in caplog.text
     assert rows_in(place / "two.csv") == counts(*WORDS, "a")
     assert rows_in(place / "one.csv") == counts(*WORDS)
     await run(graph_of(lambda: define("two.csv")), place.config())

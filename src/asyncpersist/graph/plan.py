@@ -1,7 +1,8 @@
 """From a graph to a plan: an order, an identity for every node, and what is asked of each operator.
 
 Identity: a node is known by its `name=`, else by its definition and those of its inputs, with an ordinal only between
-identical ones. So renaming a variable or reordering definitions changes nothing. A fingerprint says whether a node
+identical ones. So renaming a variable or reordering definitions changes nothing. What writes to another path is another
+output, whatever its name. A fingerprint says whether a node
 computes the same from the same: of a source with a name only what kind it is and its schema are part of it, so that
 its files may move.
 """
@@ -83,7 +84,7 @@ def plan_graph(graph: Graph, *, persistent: bool, identified: bool = False, rule
     positions = {id(node): i for i, node in enumerate(order)}
     inputs = [tuple(positions[id(parent)] for parent in node.inputs) for node in order]
     fingerprints = _fingerprints(order, inputs, persistent, rules)
-    identities = _identities(order, fingerprints)
+    identities = _identities(order, fingerprints, rules)
     sources = _sources(order, inputs)
     demands = _demands(order, inputs, persistent, identified)
     return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, sources, demands)))
@@ -161,7 +162,7 @@ def _fingerprints(
     return result
 
 
-def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
+def _identities(order: list[Node], fingerprints: list[str], rules: Literal[1, 2]) -> list[str]:
     named = Counter((node.kind, node.name) for node in order if node.name is not None)
     for (kind, name), count in named.items():
         if count > 1:
@@ -170,7 +171,8 @@ def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
     identities = []
     for node, fingerprint in zip(order, fingerprints, strict=True):
         if node.name is not None:
-            identities.append(f"{node.kind}.{node.name}")
+            path = node.definition.get("path") if rules > 1 and isinstance(node, SinkNode) else None
+            identities.append(f"{node.kind}.{node.name}" + (f" ({path})" if path else ""))
             continue
         ordinal = ordinals[fingerprint]
         ordinals[fingerprint] += 1

@@ -46,8 +46,7 @@ def start_sink(situation: Situation, position: int, *, told: bool) -> SinkStart:
         return SinkStart("new", None if node.sink.overwrites else committed)
     if before["fingerprint"] == vertex.fingerprint and (told or not situation.keeping.rebuilds):
         return SinkStart("continue", committed)
-    moved = before.get("output", node.sink.output) != node.sink.output
-    if not (moved or node.sink.overwrites):
+    if not node.sink.overwrites:
         _refuse_contradiction(situation, vertex)
     return SinkStart("new")
 

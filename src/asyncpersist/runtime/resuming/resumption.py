@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from asyncpersist.errors import GraphChanged, GraphError, ModeChanged
+from asyncpersist.errors import GraphChanged, GraphError
 from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
 from asyncpersist.runtime.resuming.sinks import SinkStart, start_sink
 from asyncpersist.runtime.resuming.situation import Situation
@@ -54,12 +54,16 @@ def resume(situation: Situation) -> Resumption:
     keeps = frozenset(position for position in situation.stateful if _keeps_state(situation, position))
     loads = frozenset(position for position in keeps if situation.goes_on(situation.vertices[position]))
     fresh = frozenset(p for p in situation.stateful - loads if _has_content(situation, p, sources))
+    made = Resumption(sources=sources, sinks={}, loads=loads, keeps=keeps, changes=changes)
+    if situation.keeping.rebuilds:
+        # What cannot be filled is the reason why, and says what would help, before what is behind it does.
+        _filling(situation, made, fresh)
     told = _told(situation, fresh)
     sinks = {
         vertex.identity: start_sink(situation, position, told=position in told)
         for position, vertex in situation.of(SinkNode)
     }
-    made = Resumption(sources=sources, sinks=sinks, loads=loads, keeps=keeps, changes=changes)
+    made = replace(made, sinks=sinks)
     if situation.keeping.rebuilds:
         untold = {
             position
@@ -148,12 +152,10 @@ def _refuse_unfillable(situation: Situation, position: int, parent: int) -> None
     vertex, source = situation.vertices[position], situation.vertices[parent]
     assert situation.head is not None
     facts = situation.facts(source)
-    error = GraphChanged if situation.differences else ModeChanged
-    begin = situation.changed() if situation.differences else f"{situation.where}: "
     if facts is None or facts.since:
-        raise error(
-            f"{begin}{vertex.description} has no state of epoch {situation.head.epoch} and cannot be filled: the log "
-            f"of {source.description} {situation.gap(facts)}. {situation.way_out}"
+        raise situation.refusal(
+            f"{vertex.description} has no state of epoch {situation.head.epoch} and cannot be filled: the log of "
+            f"{source.description} {situation.gap(facts)}. {situation.way_out}"
         )
 
 
@@ -172,7 +174,7 @@ def _refuse_lost_history(situation: Situation, filled: Sequence[int], read: Coll
         for source in (situation.vertices[number] for number in above[position]):
             assert situation.head is not None
             if any(ref.compacted for ref in situation.head.streams.get(f"log/{source.identity}", ())):
-                raise (GraphChanged if situation.differences else ModeChanged)(
-                    f"{situation.changed()}{vertex.description} depends on the order of arrival, and the history of "
-                    f"{source.description} is gone: its log was compacted while nothing needed it. {situation.way_out}"
+                raise situation.refusal(
+                    f"{vertex.description} depends on the order of arrival, and the history of {source.description} is "
+                    f"gone: its log was compacted while nothing needed it. {situation.way_out}"
                 )

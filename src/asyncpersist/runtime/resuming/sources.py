@@ -87,7 +87,7 @@ def _has_same_schema(situation: Situation, vertex: Vertex, node: SourceNode) -> 
     """Whether a source, if it was there before, has the schema it had; False if it is to be read again."""
     before = _entry(situation, vertex) or _under_another_identity(situation, vertex)
     now = schema_of(node)
-    if not before or before["fingerprint"] == vertex.fingerprint or before.get("schema") == now:
+    if not before or before.get("schema") == now:
         return True
     if situation.schema_change == "reread" and situation.keeping.writes:
         return False

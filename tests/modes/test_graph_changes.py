@@ -649,6 +649,27 @@ async def test_ids_that_nobody_asked_for_before(place: Place, what: str) -> None
     assert (await place.head()).logs["source.files"].ids
 
 
+async def test_ids_that_were_asked_for_on_and_off(in_memory: Place) -> None:
+    """A log of which only a part has ids: they are made anew for all of it."""
+    told = Told()
+
+    def define(*, asks: bool) -> None:
+        lines = file_words(in_memory / "in", name="files")
+        ap.io.csv.write(counted(lines), in_memory / "counts.csv")
+        if asks:
+            ap.io.subscribe(lines, told)
+
+    for number, asks in enumerate([True, False, True, False, True]):
+        told.changes.clear()
+        in_memory.write(f"in/{number}.jsonl", "a", f"{number}")
+        await run(graph_of(lambda asks=asks: define(asks=asks)), in_memory.config())
+        assert (await in_memory.head()).logs["source.files"].ids == asks
+    assert told.rows == each(*(word for number in range(5) for word in ("a", f"{number}")))
+    (in_memory / "in/1.jsonl").unlink()
+    await run(graph_of(lambda: define(asks=True)), in_memory.config())
+    assert told.rows == each(*(word for number in (0, 2, 3, 4) for word in ("a", f"{number}")))
+
+
 def test_summing_up() -> None:
     """The judge of these tests notices what it is to notice."""
     with pytest.raises(AssertionError):

@@ -134,9 +134,10 @@ def _entry(vertex: Vertex) -> dict[str, Any]:
 
 
 def schema_of(node: SourceNode) -> dict[str, Any]:
-    """What has to stay for the log of a source to be of use: its kind, its columns, whether it keeps their order."""
+    """What has to stay for the log of a source to be of use: its kind, its columns and key, whether order is kept."""
     columns = [[name, str(dtype)] for name, dtype in node.columns.items()]
-    return {"connector": str(node.definition.get("connector", "")), "columns": columns, "ordered": node.ordered}
+    connector = str(node.definition.get("connector", ""))
+    return {"connector": connector, "columns": columns, "key": list(node.key), "ordered": node.ordered}
 
 
 def _sources(order: list[Node], inputs: list[tuple[int, ...]]) -> list[frozenset[int]]:
@@ -154,8 +155,9 @@ def _fingerprints(
     for node, parents in zip(order, inputs, strict=True):
         # Whether rows can be taken back decides what operators below keep, so it is part of what a source is.
         retracting = isinstance(node, SourceNode) and node.source.retracts(persistent=persistent)
-        moves = rules > 1 and isinstance(node, SourceNode) and node.name is not None
-        definition = schema_of(node) if isinstance(node, SourceNode) and moves else node.definition
+        definition: Any = node.definition
+        if isinstance(node, SourceNode) and rules > 1:
+            definition = schema_of(node) if node.name is not None else [node.definition, schema_of(node)]
         form = [node.kind, node.name, definition, retracting, [result[parent] for parent in parents]]
         canonical = msgspec.json.encode(form, order="sorted")
         result.append(hashlib.sha256(canonical).hexdigest()[:32])

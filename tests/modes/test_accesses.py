@@ -195,6 +195,16 @@ async def test_a_replay_of_a_state_without_logs(in_memory: Place) -> None:
     assert await in_memory.contents() == before
 
 
+async def test_a_replay_of_other_sources(in_memory: Place) -> None:
+    await run(define(in_memory, Feed("a")), in_memory.config(M.BATCH, A.RECORD))
+    feed = Feed("a")
+    for name in ("another", None):
+        with pytest.raises(StateError, match=r"nothing to replay of the sources of this graph.*source 'feed'"):
+            await run(define(in_memory, feed, "other.csv", name=name), in_memory.config(M.BATCH, A.REPLAY))
+    assert feed.runs == 0
+    assert not (in_memory / "other.csv").exists()
+
+
 async def test_a_replay_of_a_log_with_a_gap(in_memory: Place) -> None:
     await run(define(in_memory, Feed("a")), in_memory.config(M.OPERATOR_PERSISTING))
     await run(define(in_memory, Feed("a", "b")), in_memory.config())

@@ -40,13 +40,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SourceNode(Node):
-    """Where rows come in; `columns` are those of the schema, in order.
+    """Where rows come in; `columns` are those of the schema, in order, `key` those of its primary key.
 
     `ordered`: what follows needs to know in which order rows were read, so deltas carry the column `ORDER`.
     """
 
     columns: Mapping[str, DType]
     source: Source
+    key: tuple[str, ...] = ()
     ordered: bool = False
 
 

@@ -1,7 +1,8 @@
 """From a graph to a plan: an order, an identity for every node, and what is asked of each operator.
 
 Identity: a node is known by its `name=`, else by its definition and those of its inputs, with an ordinal only between
-identical ones. So renaming a variable or reordering definitions changes nothing. A fingerprint says whether a node
+identical ones. So renaming a variable or reordering definitions changes nothing. What writes to another path is another
+output, whatever its name. A fingerprint says whether a node
 computes the same from the same: of a source with a name only what kind it is and its schema are part of it, so that
 its files may move.
 """
@@ -83,7 +84,7 @@ def plan_graph(graph: Graph, *, persistent: bool, identified: bool = False, rule
     positions = {id(node): i for i, node in enumerate(order)}
     inputs = [tuple(positions[id(parent)] for parent in node.inputs) for node in order]
     fingerprints = _fingerprints(order, inputs, persistent, rules)
-    identities = _identities(order, fingerprints)
+    identities = _identities(order, fingerprints, rules)
     sources = _sources(order, inputs)
     demands = _demands(order, inputs, persistent, identified)
     return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, sources, demands)))
@@ -133,9 +134,10 @@ def _entry(vertex: Vertex) -> dict[str, Any]:
 
 
 def schema_of(node: SourceNode) -> dict[str, Any]:
-    """What has to stay for the log of a source to be of use: its kind, its columns, whether it keeps their order."""
+    """What has to stay for the log of a source to be of use: its kind, its columns and key, whether order is kept."""
     columns = [[name, str(dtype)] for name, dtype in node.columns.items()]
-    return {"connector": str(node.definition.get("connector", "")), "columns": columns, "ordered": node.ordered}
+    connector = str(node.definition.get("connector", ""))
+    return {"connector": connector, "columns": columns, "key": list(node.key), "ordered": node.ordered}
 
 
 def _sources(order: list[Node], inputs: list[tuple[int, ...]]) -> list[frozenset[int]]:
@@ -153,15 +155,16 @@ def _fingerprints(
     for node, parents in zip(order, inputs, strict=True):
         # Whether rows can be taken back decides what operators below keep, so it is part of what a source is.
         retracting = isinstance(node, SourceNode) and node.source.retracts(persistent=persistent)
-        moves = rules > 1 and isinstance(node, SourceNode) and node.name is not None
-        definition = schema_of(node) if isinstance(node, SourceNode) and moves else node.definition
+        definition: Any = node.definition
+        if isinstance(node, SourceNode) and rules > 1:
+            definition = schema_of(node) if node.name is not None else [node.definition, schema_of(node)]
         form = [node.kind, node.name, definition, retracting, [result[parent] for parent in parents]]
         canonical = msgspec.json.encode(form, order="sorted")
         result.append(hashlib.sha256(canonical).hexdigest()[:32])
     return result
 
 
-def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
+def _identities(order: list[Node], fingerprints: list[str], rules: Literal[1, 2]) -> list[str]:
     named = Counter((node.kind, node.name) for node in order if node.name is not None)
     for (kind, name), count in named.items():
         if count > 1:
@@ -170,7 +173,8 @@ def _identities(order: list[Node], fingerprints: list[str]) -> list[str]:
     identities = []
     for node, fingerprint in zip(order, fingerprints, strict=True):
         if node.name is not None:
-            identities.append(f"{node.kind}.{node.name}")
+            path = node.definition.get("path") if rules > 1 and isinstance(node, SinkNode) else None
+            identities.append(f"{node.kind}.{node.name}" + (f" ({path})" if path else ""))
             continue
         ordinal = ordinals[fingerprint]
         ordinals[fingerprint] += 1

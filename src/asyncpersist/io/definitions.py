@@ -97,6 +97,7 @@ def file_table(path: Any, format: Format, options: ReadOptions, *, primary_key: 
         name=options.get("name"),
         columns=columns,
         source=source,
+        key=tuple(primary_key or ()),
         ordered=primary_key is not None,
     )
     return Table(node if primary_key is None else keyed(node, primary_key, replaces=False))

@@ -80,6 +80,7 @@ def read(
         name=name,
         columns=columns,
         source=source,
+        key=tuple(key),
         ordered=bool(key),
     )
     return Table(keyed(node, key, replaces=True) if key else node)

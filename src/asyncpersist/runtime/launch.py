@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import anyio.to_thread
@@ -15,6 +15,7 @@ from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import Clock
+from asyncpersist.columnar.delta import ID
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
 from asyncpersist.errors import ModeChanged, OutputError, StateError
@@ -141,12 +142,19 @@ class Launch:
                 "SnapshotAccess.RECORD, or name the state of a run that keeps logs."
             )
         resumption = self._resume(head, store)
+        logs = self._logs(root, resumption, head)
+        if not logs:
+            recorded = ", ".join(head.graph[identity]["description"] for identity in sorted(head.logs))
+            raise StateError(
+                f"{store.describe()} holds nothing to replay of the sources of this graph: there are logs of "
+                f"{recorded}. A source is found by its name=, or else by its definition."
+            )
         fetched = await recovery.fetch(root, head, self._sought(resumption))
         await recovery.fill(self._sought(resumption), fetched)
         await self._check(resumption, clean=False)
         outlets = await self._open_sinks(None, resumption, closing)
         readers = await self._open_sources(resumption, closing)
-        return Launched(None, None, head, resumption, self._logs(root, resumption, head), {}, readers, outlets)
+        return Launched(None, None, head, resumption, logs, {}, readers, outlets)
 
     async def _claim(
         self, config: Config, store: ObjectStore
@@ -281,12 +289,15 @@ class Launch:
         """The logs of what goes on where it was."""
         if head is None:
             return {}
-        logs = {identity: head.streams.get(f"log/{identity}") for identity in resumption.sources}
-        return {
-            identity: LogReader(refs, resumption.sources[identity].rule, root.get)
-            for identity, refs in logs.items()
-            if refs and resumption.sources[identity].seeks
-        }
+        logs: dict[str, LogReader] = {}
+        for identity, start in resumption.sources.items():
+            refs = head.streams.get(f"log/{identity}")
+            if refs and start.seeks:
+                # Ids that only a part of it has were told to nobody who is still there.
+                columns = tuple(name for name in start.rule.columns if name != ID or not start.identified)
+                rule = replace(start.rule, columns=columns)
+                logs[identity] = LogReader(refs, rule, root.get)
+        return logs
 
     # What is refused
 

@@ -8,14 +8,14 @@ sink that nobody has read yet. What cannot be filled, or would contradict what r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from asyncpersist.errors import GraphChanged, GraphError, ModeChanged
+from asyncpersist.errors import GraphChanged, GraphError
 from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
 from asyncpersist.runtime.resuming.sinks import SinkStart, start_sink
 from asyncpersist.runtime.resuming.situation import Situation
-from asyncpersist.runtime.resuming.sources import SourceStart, pinned, start_source
+from asyncpersist.runtime.resuming.sources import SourceStart, start_source
 
 __all__ = ["Resumption", "resume"]
 
@@ -54,12 +54,16 @@ def resume(situation: Situation) -> Resumption:
     keeps = frozenset(position for position in situation.stateful if _keeps_state(situation, position))
     loads = frozenset(position for position in keeps if situation.goes_on(situation.vertices[position]))
     fresh = frozenset(p for p in situation.stateful - loads if _has_content(situation, p, sources))
+    made = Resumption(sources=sources, sinks={}, loads=loads, keeps=keeps, changes=changes)
+    if situation.keeping.rebuilds:
+        # What cannot be filled is the reason why, and says what would help, before what is behind it does.
+        _filling(situation, made, fresh)
     told = _told(situation, fresh)
     sinks = {
         vertex.identity: start_sink(situation, position, told=position in told)
         for position, vertex in situation.of(SinkNode)
     }
-    made = Resumption(sources=sources, sinks=sinks, loads=loads, keeps=keeps, changes=changes)
+    made = replace(made, sinks=sinks)
     if situation.keeping.rebuilds:
         untold = {
             position
@@ -140,6 +144,7 @@ def _filling(situation: Situation, made: Resumption, wanted: Collection[int]) ->
             elif parent not in filled:
                 filled.add(parent)
                 todo.append(parent)
+    _refuse_lost_history(situation, sorted(filled), read)
     return replace(made, filled=frozenset(filled), given=frozenset(given), read=frozenset(read))
 
 
@@ -147,16 +152,29 @@ def _refuse_unfillable(situation: Situation, position: int, parent: int) -> None
     vertex, source = situation.vertices[position], situation.vertices[parent]
     assert situation.head is not None
     facts = situation.facts(source)
-    error = GraphChanged if situation.differences else ModeChanged
-    begin = situation.changed() if situation.differences else f"{situation.where}: "
     if facts is None or facts.since:
-        raise error(
-            f"{begin}{vertex.description} has no state of epoch {situation.head.epoch} and cannot be filled: the log "
-            f"of {source.description} {situation.gap(facts)}. {situation.way_out}"
+        raise situation.refusal(
+            f"{vertex.description} has no state of epoch {situation.head.epoch} and cannot be filled: the log of "
+            f"{source.description} {situation.gap(facts)}. {situation.way_out}"
         )
-    if pinned(situation, parent) and any(ref.compacted for ref in situation.head.streams[f"log/{source.identity}"]):
-        raise error(
-            f"{begin}{vertex.description} is or leads to an operator that depends on the order of arrival, and the "
-            f"history of {source.description} is gone: its log was compacted while nothing needed it. "
-            f"{situation.way_out}"
-        )
+
+
+def _refuse_lost_history(situation: Situation, filled: Sequence[int], read: Collection[str]) -> None:
+    """Refuses to fill what depends on the order of arrival from a log that does not tell it any more."""
+    above: dict[int, frozenset[int]] = {}
+    for position, vertex in enumerate(situation.vertices):
+        if vertex.identity in read:
+            above[position] = frozenset({position})
+        elif position in filled:
+            above[position] = frozenset().union(*(above.get(parent, ()) for parent in vertex.inputs))
+    for position in filled:
+        vertex = situation.vertices[position]
+        if not (isinstance(vertex.node, OperatorNode) and vertex.node.order_dependent):
+            continue
+        for source in (situation.vertices[number] for number in above[position]):
+            assert situation.head is not None
+            if any(ref.compacted for ref in situation.head.streams.get(f"log/{source.identity}", ())):
+                raise situation.refusal(
+                    f"{vertex.description} depends on the order of arrival, and the history of {source.description} is "
+                    f"gone: its log was compacted while nothing needed it. {situation.way_out}"
+                )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from asyncpersist.errors import GraphChanged, OutputError
+from asyncpersist.errors import OutputError
 from asyncpersist.graph.node import SinkNode
 from asyncpersist.graph.plan import Vertex
 from asyncpersist.io.sink import Position
@@ -25,7 +25,8 @@ class SinkStart:
 def start_sink(situation: Situation, position: int, *, told: bool) -> SinkStart:
     """How the sink at `position` begins; `told`: what it is given is what it was given before, and the rest of it.
 
-    Raises `GraphChanged` if its readers were told something else, `OutputError` if a replay would write over it.
+    Raises `GraphChanged` or `ModeChanged` if its readers were told something else, `OutputError` if a replay would
+    write over it.
     """
     vertex = situation.vertices[position]
     node = vertex.node
@@ -46,8 +47,7 @@ def start_sink(situation: Situation, position: int, *, told: bool) -> SinkStart:
         return SinkStart("new", None if node.sink.overwrites else committed)
     if before["fingerprint"] == vertex.fingerprint and (told or not situation.keeping.rebuilds):
         return SinkStart("continue", committed)
-    moved = before.get("output", node.sink.output) != node.sink.output
-    if not (moved or node.sink.overwrites):
+    if not node.sink.overwrites:
         _refuse_contradiction(situation, vertex)
     return SinkStart("new")
 
@@ -74,11 +74,10 @@ def _was_written(situation: Situation, output: str) -> bool:
 
 
 def _refuse_contradiction(situation: Situation, vertex: Vertex) -> NoReturn:
-    raise GraphChanged(
-        f"{situation.changed()}{vertex.description} has told its readers something else than what it would be given "
-        'now. Give it another place, where it starts with all that is there; or say on_restart="overwrite" where it is '
-        "written, and a new output with all that is there replaces the old one; or restore the graph. "
-        "Nothing was changed."
+    raise situation.refusal(
+        f"{vertex.description} has told its readers something else than what it would be given now. Give it another "
+        'place, where it starts with all that is there; or say on_restart="overwrite" where it is written, and a new '
+        "output with all that is there replaces the old one; or restore the graph. Nothing was changed."
     )
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from asyncpersist.checkpoint.manifest import LogFacts, Manifest
+from asyncpersist.errors import GraphChanged, ModeChanged
 from asyncpersist.graph.node import Node, SourceNode
 from asyncpersist.graph.plan import Plan, Vertex, differences
 from asyncpersist.io.sink import Position
@@ -89,8 +90,16 @@ class Situation:
 
     def changed(self) -> str:
         """How a message about a changed graph begins."""
-        lines = self.differences or ("state that is older than where its sources continue",)
-        return f"the graph is not the one that {self.where} was written by:\n  " + "\n  ".join(lines) + "\n"
+        return f"the graph is not the one that {self.where} was written by:\n  " + "\n  ".join(self.differences) + "\n"
+
+    def refusal(self, why: str) -> GraphChanged | ModeChanged:
+        """The error that refuses what was changed since the head: the graph, or else the mode."""
+        if self.differences or self.head is None:
+            return GraphChanged(f"{self.changed()}{why}")
+        return ModeChanged(
+            f"{self.where}: the last run was in mode {self.head.mode} with access {self.head.access}, which left out "
+            f"state that this one is to go on with. {why}"
+        )
 
     def gap(self, facts: LogFacts | None) -> str:
         """What is wrong with a log that does not go back to its source's beginning."""

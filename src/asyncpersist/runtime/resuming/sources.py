@@ -87,7 +87,7 @@ def _has_same_schema(situation: Situation, vertex: Vertex, node: SourceNode) -> 
     """Whether a source, if it was there before, has the schema it had; False if it is to be read again."""
     before = _entry(situation, vertex) or _under_another_identity(situation, vertex)
     now = schema_of(node)
-    if not before or before["fingerprint"] == vertex.fingerprint or before.get("schema") == now:
+    if not before or before.get("schema") == now:
         return True
     if situation.schema_change == "reread" and situation.keeping.writes:
         return False
@@ -131,6 +131,9 @@ def _schema_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
         *(f"with {name}: {dtype}" for name, dtype in new.items() if name not in old),
         *(f"{name}: {new[name]} instead of {dtype}" for name, dtype in old.items() if new.get(name, dtype) != dtype),
     ]
+    if before.get("key", []) != after["key"]:
+        keys = [", ".join(schema.get("key", [])) or "none" for schema in (after, before)]
+        told.append(f"primary key {keys[0]} instead of {keys[1]}")
     if not told and before.get("connector") != after.get("connector"):
         told = [f"another kind of source: {after.get('connector')} instead of {before.get('connector')}"]
-    return ", ".join(told) or ("another primary key or order of columns" if before else "it was defined otherwise")
+    return ", ".join(told) or ("another order of columns" if before else "it was defined otherwise")

@@ -1,0 +1,680 @@
+"""Identity, and what a graph gets that is another than in the run before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+import asyncpersist as ap
+from asyncpersist.checkpoint.layout import OBJECTS
+from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.root import Root
+from asyncpersist.clock import SystemClock
+from asyncpersist.errors import GraphChanged
+from tests.modes.pieces import (
+    Feed,
+    M,
+    Place,
+    Price,
+    Told,
+    Word,
+    changes,
+    counted,
+    counts,
+    each,
+    file_words,
+    read,
+    rows_in,
+    run,
+    summed,
+)
+from tests.modes.probes import Given, history
+
+WORDS = ("a", "b", "a", "c")
+
+KEEPING = (M.PERSISTING, M.SELECTIVE_PERSISTING, M.OPERATOR_PERSISTING)
+
+Define = Callable[[], Any]
+
+
+def graph_of(define: Define) -> ap.Graph:
+    with ap.Graph() as graph:
+        define()
+    return graph
+
+
+async def refused(place: Place, define: Define, says: str, mode: M = M.PERSISTING, **settings: Any) -> None:
+    """A run is refused, and nothing of state and outputs is changed."""
+    state = await place.contents()
+    files = {path: path.read_bytes() for path in place.folder.glob("*.*") if path.is_file()}
+    with pytest.raises(GraphChanged, match=says):
+        await run(graph_of(define), place.config(mode, **settings))
+    assert await place.contents() == state
+    assert {path: path.read_bytes() for path in place.folder.glob("*.*") if path.is_file()} == files
+
+
+async def without_objects(place: Place) -> None:
+    """Loses every object of every log."""
+    head = await place.head()
+    logs = [refs for stream, refs in head.streams.items() if stream.startswith("log/")]
+    await place.store.delete([ref.key for refs in logs for ref in refs])
+
+
+async def rewrite_head(place: Place, change: Callable[[Manifest], Manifest]) -> None:
+    """Commits the newest snapshot again, with something changed."""
+    root = await Root.open(place.store, clock=SystemClock())
+    assert root.head is not None
+    await root.claim(mode=root.head.mode, access=root.head.access)
+    changed = change(root.head)
+    await root.commit(
+        epoch=changed.epoch,
+        streams=changed.streams,
+        sinks=changed.sinks,
+        graph=changed.graph,
+        progress=changed.progress,
+        logs=changed.logs,
+        mode=changed.mode,
+        access=changed.access,
+    )
+    await root.release()
+
+
+# What is no change
+
+
+def reordered(place: Place, words: tuple[str, ...]) -> None:
+    feed = ap.io.python.read(Feed(*words), schema=Word)
+    files = file_words(place / "in")
+    ap.io.csv.write(counted(files), place / "files.csv")
+    ap.io.csv.write(counted(feed), place / "feed.csv")
+
+
+def first(place: Place, words: tuple[str, ...]) -> None:
+    lines = file_words(place / "in")
+    counts_of_lines = counted(lines)
+    subject = ap.io.python.read(Feed(*words), schema=Word)
+    ap.io.csv.write(counted(subject), place / "feed.csv")
+    ap.io.csv.write(counts_of_lines, place / "files.csv")
+
+
+def other_batches(place: Place, words: tuple[str, ...]) -> None:
+    feed = ap.io.python.read(Feed(*words), schema=Word, autocommit_duration_ms=1, max_backlog_size=7)
+    ap.io.csv.write(counted(feed), place / "feed.csv")
+    ap.io.csv.write(counted(file_words(place / "in")), place / "files.csv")
+
+
+@pytest.mark.parametrize("mode", [M.PERSISTING, M.OPERATOR_PERSISTING])
+@pytest.mark.parametrize("other", [reordered, other_batches])
+async def test_what_is_no_change(
+    place: Place, mode: M, other: Callable[[Place, tuple[str, ...]], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    place.write("in/1.jsonl", "x", "y")
+    config = place.config(mode, on_graph_change="reject")
+    await run(graph_of(lambda: first(place, WORDS)), config)
+    before = (place / "files.csv").read_text()
+    figures = await run(graph_of(lambda: other(place, (*WORDS, "a"))), config)
+    assert figures.rows_read == 1
+    assert (place / "files.csv").read_text() == before
+    assert rows_in(place / "feed.csv") == counts(*WORDS, "a")
+    assert "the graph has changed" not in caplog.text
+
+
+async def test_from_static_to_streaming_and_back(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
+    in_memory.write("in/1.jsonl", "a")
+    config = in_memory.config(on_graph_change="reject")
+    for number, mode in enumerate(["static", "streaming", "static"], start=2):
+        graph = graph_of(
+            lambda mode=mode: ap.io.csv.write(counted(file_words(in_memory / "in", mode=mode)), in_memory / "out.csv")
+        )
+        async with ap.Runtime(graph, persistence_config=config) as runtime:
+            await read(runtime, 1)
+        in_memory.write(f"in/{number}.jsonl", "a")
+    assert rows_in(in_memory / "out.csv") == counts("a", "a", "a")
+    assert "the graph has changed" not in caplog.text
+
+
+async def test_a_callback_is_no_part_of_its_sink(in_memory: Place) -> None:
+    config = in_memory.config(on_graph_change="reject")
+    one, other = Told(), Told()
+
+    def define(words: tuple[str, ...], told: Told, **more: Any) -> None:
+        ap.io.subscribe(counted(ap.io.python.read(Feed(*words), schema=Word)), told, **more)
+
+    await run(graph_of(lambda: define(("a", "b"), one)), config)
+    await run(graph_of(lambda: define(("a", "b", "a"), other, on_end=lambda: None)), config)
+    assert one.rows == counts("a", "b")
+    assert [(row, diff) for row, _, diff in other.changes] == [(("a", "1"), -1), (("a", "2"), 1)]
+
+
+@pytest.mark.parametrize("mode", KEEPING)
+async def test_a_named_source_whose_path_moved(place: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+    config = place.config(mode, on_graph_change="reject")
+
+    def define(path: str) -> None:
+        ap.io.csv.write(counted(file_words(place / path, name="files")), place / "out.csv")
+
+    place.write("in/1.jsonl", "a", "b")
+    await run(graph_of(lambda: define("in")), config)
+    before = (place / "out.csv").read_text()
+    (place / "in").rename(place / "moved")
+    place.write("moved/2.jsonl", "b")
+    await run(graph_of(lambda: define("moved")), config)
+    assert rows_in(place / "out.csv") == counts("a", "b", "b")
+    # Only what is new is told: nothing of it goes and comes back.
+    assert [(row, diff) for row, _, diff in changes(place / "out.csv")[2:]] == [(("b", "1"), -1), (("b", "2"), 1)]
+    assert (place / "out.csv").read_text().startswith(before)
+    assert "the graph has changed" not in caplog.text
+
+
+async def test_a_named_subject_of_another_class(in_memory: Place) -> None:
+    class Other(Feed):
+        """The same feed, in a class that was renamed."""
+
+    config = in_memory.config(on_graph_change="reject")
+    for feed in (Feed("a"), Other("a", "b")):
+        table = graph_of(
+            lambda feed=feed: ap.io.csv.write(
+                counted(ap.io.python.read(feed, schema=Word, name="feed")), in_memory / "out.csv"
+            )
+        )
+        await run(table, config)
+    assert rows_in(in_memory / "out.csv") == counts("a", "b")
+
+
+# What is added
+
+
+@pytest.mark.parametrize("mode", [M.PERSISTING, M.SELECTIVE_PERSISTING])
+async def test_new_outputs_get_all_that_is_there(place: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+    given, told, told_counts = Given(), Told(), Told()
+
+    def old(feed: Feed) -> tuple[ap.Table, ap.Table]:
+        words = file_words(place / "in", name="files")
+        fed = ap.io.python.read(feed, schema=Word, name="feed")
+        ap.io.csv.write(counted(words), place / "old.csv")
+        ap.io.csv.write(history(fed, given), place / "history.csv")
+        return words, fed
+
+    def new(feed: Feed) -> None:
+        words, fed = old(feed)
+        ap.io.csv.write(counted(words), place / "new.csv", name="second")
+        ap.io.jsonlines.write(counted(words), place / "new.jsonl")
+        ap.io.parquet.write(counted(words), place / "new")
+        ap.io.subscribe(counted(words), told_counts)
+        ap.io.jsonlines.write(words, place / "words.jsonl")
+        ap.io.csv.write(counted(fed), place / "fed.csv")
+        ap.io.csv.write(words.filter(ap.this.word != "a").reduce(n=ap.reducers.count()), place / "n.csv")
+        ap.io.subscribe(counted(words.concat_reindex(fed)), told)
+
+    place.write("in/1.jsonl", *WORDS)
+    await run(graph_of(lambda: old(Feed("x", "x", "y"))), place.config(mode))
+    place.write("in/2.jsonl", "b")
+    (place / "in/1.jsonl").write_text('{"word": "a"}\n{"word": "c"}\n')
+    await run(graph_of(lambda: old(Feed("x", "x", "y"))), place.config(mode))
+    before = (place / "old.csv").read_text(), (place / "history.csv").read_text()
+    given.clear()
+
+    figures = await run(graph_of(lambda: new(Feed("x", "x", "y"))), place.config(mode))
+    there = ("a", "c", "b")
+    assert figures.rows_read == 0
+    assert given == [], "an unchanged operator sees no replay"
+    assert ((place / "old.csv").read_text(), (place / "history.csv").read_text()) == before
+    assert rows_in(place / "new.csv") == rows_in(place / "new.jsonl") == told_counts.rows == counts(*there)
+    parquet = pl.read_parquet(place / "new")
+    assert set(parquet.select("word", "count").iter_rows()) == {("a", 1), ("b", 1), ("c", 1)}
+    assert rows_in(place / "words.jsonl") == each(*there)
+    assert rows_in(place / "fed.csv") == counts("x", "x", "y")
+    assert rows_in(place / "n.csv") == Counter({("2",): 1})
+    assert told.rows == counts(*there, "x", "x", "y")
+    for name in ("new.csv", "new.jsonl", "words.jsonl", "fed.csv", "n.csv"):
+        assert len({time for _, time, _ in changes(place / name)}) == 1, "in one epoch"
+        assert all(diff == 1 for _, _, diff in changes(place / name))
+    said = caplog.text
+    assert "the graph has changed since epoch" in said
+    assert "added: group_by (n)" in said
+    assert f"added: sink 'second' ({place / 'new.csv'})" in said
+    assert "removed" not in said
+
+    # From then on they go on as the others do.
+    caplog.clear()
+    place.write("in/3.jsonl", "a")
+    await run(graph_of(lambda: new(Feed("x", "x", "y", "y"))), place.config(mode))
+    assert given == [1]
+    assert rows_in(place / "old.csv") == rows_in(place / "new.csv") == counts(*there, "a")
+    assert told.rows == counts(*there, "a", "x", "x", "y", "y")
+    assert rows_in(place / "fed.csv") == counts("x", "x", "y", "y")
+    assert caplog.text == ""
+
+
+async def test_what_is_new_meanwhile_comes_after(in_memory: Place) -> None:
+    """Rows that came between the two runs are told once, to everybody."""
+
+    def old(feed: Feed) -> ap.Table:
+        words = ap.io.python.read(feed, schema=Word)
+        ap.io.csv.write(counted(words), in_memory / "old.csv")
+        return words
+
+    def new(feed: Feed) -> None:
+        words = old(feed)
+        ap.io.csv.write(words, in_memory / "words.csv")
+        ap.io.csv.write(counted(words), in_memory / "new.csv", name="new")
+
+    await run(graph_of(lambda: old(Feed("a", "b"))), in_memory.config())
+    await run(graph_of(lambda: new(Feed("a", "b", "a"))), in_memory.config())
+    assert rows_in(in_memory / "words.csv") == each("a", "b", "a")
+    assert rows_in(in_memory / "new.csv") == rows_in(in_memory / "old.csv") == counts("a", "b", "a")
+
+
+async def test_a_source_that_is_added(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.write("in/1.jsonl", "a")
+    place.write("more/1.jsonl", "a", "b")
+
+    def define(*paths: str) -> None:
+        tables = [file_words(place / path) for path in paths]
+        for path, table in zip(paths, tables, strict=True):
+            ap.io.csv.write(counted(table), place / f"{path}.csv")
+        both = tables[0].concat_reindex(*tables[1:]) if len(tables) > 1 else tables[0]
+        ap.io.csv.write(counted(both), place / f"all-{len(tables)}.csv")
+
+    await run(graph_of(lambda: define("in")), place.config())
+    before = (place / "in.csv").read_text()
+    figures = await run(graph_of(lambda: define("in", "more")), place.config())
+    assert figures.rows_read == 2
+    assert (place / "in.csv").read_text() == before
+    assert rows_in(place / "more.csv") == counts("a", "b")
+    assert rows_in(place / "all-2.csv") == counts("a", "a", "b")
+    assert f"added: source ({place / 'more'})" in caplog.text
+
+
+# What is removed
+
+
+async def test_what_is_removed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    def define(*, whole: bool) -> None:
+        words = file_words(place / "in", name="files")
+        ap.io.csv.write(words, place / "words.csv")
+        if whole:
+            ap.io.csv.write(counted(words), place / "counts.csv")
+            ap.io.csv.write(ap.io.python.read(Feed("x"), schema=Word, name="feed"), place / "feed.csv")
+
+    place.write("in/1.jsonl", "a")
+    await run(graph_of(lambda: define(whole=True)), place.config())
+    before = (place / "counts.csv").read_text()
+    place.write("in/2.jsonl", "b")
+    await run(graph_of(lambda: define(whole=False)), place.config())
+    assert rows_in(place / "words.csv") == each("a", "b")
+    assert (place / "counts.csv").read_text() == before
+    for line in ("removed: group_by (word, count)", "removed: source 'feed'", f"removed: sink ({place / 'feed.csv'})"):
+        assert line in caplog.text
+    assert "added" not in caplog.text
+    head = await place.head()
+    assert not [stream for stream in head.streams if "feed" in stream or stream.startswith("state/")]
+
+    # What comes back is new: its output has to be another place, or to say that it starts anew.
+    with pytest.raises(ap.errors.OutputNotEmpty):
+        await run(graph_of(lambda: define(whole=True)), place.config())
+
+
+# What is changed
+
+
+def counting(place: Place, *, output: str = "out.csv", least: str = "", name: str | None = None, **sink: Any) -> Define:
+    """Counts words, `least` and greater ones, of a directory."""
+
+    def define() -> None:
+        words = file_words(place / "in", name="files")
+        ap.io.csv.write(words, place / "words.csv")
+        chosen = words.filter(ap.this.word >= least) if least else words
+        ap.io.csv.write(counted(chosen, name), place / output, **sink)
+
+    return define
+
+
+@pytest.mark.parametrize("mode", [M.PERSISTING, M.SELECTIVE_PERSISTING])
+async def test_an_output_behind_a_changed_operator(place: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+    place.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(place)), place.config(mode))
+    words = (place / "words.csv").read_text()
+    says = r"(?s)the graph is not the one.*out\.csv\) has told its readers something else.*on_restart=.overwrite"
+    await refused(place, counting(place, least="b"), says, mode)
+
+    # In another place it gets all that is there.
+    figures = await run(graph_of(counting(place, least="b", output="other.csv")), place.config(mode))
+    assert figures.rows_read == 0
+    assert rows_in(place / "other.csv") == counts("b", "c")
+    assert "removed: sink" in caplog.text
+    assert "added: filter" in caplog.text
+    assert "changed, itself or what it is computed from: group_by (word, count)" in caplog.text
+    assert rows_in(place / "out.csv") == counts(*WORDS), "the old one is left alone"
+
+    # Or it says that it may be overwritten.
+    await refused(place, counting(place, least="c", output="other.csv"), "has told its readers something else", mode)
+    await run(graph_of(counting(place, least="c", output="other.csv", on_restart="overwrite")), place.config(mode))
+    assert changes(place / "other.csv")[0][::2] == (("c", "1"), 1)
+    assert rows_in(place / "other.csv") == counts("c")
+    assert (place / "words.csv").read_text() == words
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonlines", "parquet", "subscribe"])
+async def test_every_kind_of_output_behind_a_changed_operator(in_memory: Place, kind: str) -> None:
+    told = Told()
+
+    def define(least: str, **settings: Any) -> None:
+        words = ap.io.python.read(Feed(*WORDS), schema=Word).filter(ap.this.word >= least)
+        if kind == "subscribe":
+            ap.io.subscribe(counted(words), told, name="told", **settings)
+        else:
+            getattr(ap.io, kind).write(counted(words), in_memory / "out", name="out", **settings)
+
+    await run(graph_of(lambda: define("a")), in_memory.config())
+    told.changes.clear()
+    await refused(in_memory, lambda: define("b"), "has told its readers something else")
+    assert told.changes == []
+    await run(graph_of(lambda: define("b", on_restart="overwrite")), in_memory.config())
+    if kind == "parquet":
+        found = pl.read_parquet(in_memory / "out")
+        assert sorted(found.select("word", "count", "diff").iter_rows()) == [("b", 1, 1), ("c", 1, 1)]
+    elif kind == "subscribe":
+        assert told.rows == counts("b", "c")
+    else:
+        found = (in_memory / "out").rename(in_memory / f"out.{kind}")
+        assert rows_in(found) == counts("b", "c")
+
+
+async def test_a_named_output_that_moved(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """An output path is part of what a sink is: in the new place it gets all that is there."""
+    place.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(place, output="old.csv")), place.config())
+
+    def define(output: str) -> None:
+        words = file_words(place / "in", name="files")
+        ap.io.csv.write(words, place / "words.csv")
+        ap.io.csv.write(counted(words), place / output, name="counts")
+
+    await run(graph_of(lambda: define("one.csv")), place.config())
+    caplog.clear()
+    place.write("in/2.jsonl", "a")
+    await run(graph_of(lambda: define("two.csv")), place.config())
+    assert f"removed: sink 'counts' ({place / 'one.csv'})" in caplog.text
+    assert f"added: sink 'counts' ({place / 'two.csv'})" in caplog.text
+    assert rows_in(place / "two.csv") == counts(*WORDS, "a")
+    assert rows_in(place / "one.csv") == counts(*WORDS)
+    await run(graph_of(lambda: define("two.csv")), place.config())
+    assert rows_in(place / "two.csv") == counts(*WORDS, "a")
+
+
+async def test_a_named_operator_that_changed(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """It is the same one, but computes something else, so that its state is made anew."""
+    in_memory.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(in_memory, name="counts")), in_memory.config())
+    changed = counting(in_memory, name="counts", least="b", on_restart="overwrite")
+    await refused(in_memory, changed, r"changed, itself.*: group_by 'counts'", on_graph_change="reject")
+    await run(graph_of(changed), in_memory.config())
+    assert rows_in(in_memory / "out.csv") == counts("b", "c")
+    assert "changed, itself or what it is computed from: group_by 'counts'" in caplog.text
+    in_memory.write("in/2.jsonl", "c")
+    await run(graph_of(changed), in_memory.config())
+    # An output that overwrites starts a new file with only what is new from now on.
+    assert [(row, diff) for row, _, diff in changes(in_memory / "out.csv")] == [(("c", "1"), -1), (("c", "2"), 1)]
+
+
+@pytest.mark.parametrize("mode", KEEPING)
+async def test_filled_from_state_without_its_log(in_memory: Place, mode: M) -> None:
+    """Above what changed there is an operator that did not: its state says what is there."""
+
+    def define(least: int, output: str) -> None:
+        words = ap.io.python.read(Feed(*WORDS), schema=Word, name="feed")
+        table = counted(words).filter(ap.this.count >= least)
+        ap.io.csv.write(table.reduce(n=ap.reducers.count(), most=ap.reducers.max(ap.this.word)), in_memory / output)
+
+    await run(graph_of(lambda: define(1, "one.csv")), in_memory.config(mode))
+    await without_objects(in_memory)
+    await run(graph_of(lambda: define(2, "two.csv")), in_memory.config(mode, on_graph_change="replay"))
+    assert rows_in(in_memory / "one.csv") == Counter({("3", "c"): 1})
+    assert rows_in(in_memory / "two.csv") == Counter({("1", "a"): 1})
+
+
+async def test_filled_from_a_log_that_is_lost(in_memory: Place) -> None:
+    """The other way round: where the log is needed, one that is not there is an error that changes no output."""
+    in_memory.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(in_memory)), in_memory.config())
+    await without_objects(in_memory)
+    before = (in_memory / "out.csv").read_text()
+    with pytest.raises(ap.errors.DamagedState, match=OBJECTS):
+        await run(graph_of(counting(in_memory, least="b", output="other.csv")), in_memory.config())
+    assert (in_memory / "out.csv").read_text() == before
+
+
+async def test_filled_from_the_state_of_a_keyed_source(in_memory: Place) -> None:
+    rows = [{"item": "a", "amount": 1}, {"item": "b", "amount": 2}, {"item": "a", "amount": 3}]
+
+    def define(*, whole: bool) -> None:
+        prices = ap.io.python.read(Feed(*rows), schema=Price, name="prices")
+        ap.io.csv.write(prices, in_memory / "prices.csv")
+        if whole:
+            ap.io.csv.write(prices.reduce(sum=ap.reducers.sum(ap.this.amount)), in_memory / "sum.csv")
+
+    await run(graph_of(lambda: define(whole=False)), in_memory.config())
+    await without_objects(in_memory)
+    await run(graph_of(lambda: define(whole=True)), in_memory.config())
+    assert rows_in(in_memory / "sum.csv") == Counter({("5",): 1})
+
+
+async def test_several_changes_at_once(place: Place) -> None:
+    """Some of it is filled from states, some from logs, and some is as it was; then all go on."""
+    given: Given = []
+
+    def define(fed: tuple[str, ...], *, later: bool) -> None:
+        lines = file_words(place / "in", name="files")
+        feed = ap.io.python.read(Feed(*fed), schema=Word, name="feed")
+        by_word = counted(lines, "lines")
+        ap.io.csv.write(by_word, place / "lines.csv")
+        ap.io.csv.write(history(feed, given), place / "history.csv")
+        both = lines.concat_reindex(feed)
+        if later:
+            ap.io.csv.write(counted(both.filter(ap.this.word != "b")), place / "both.csv")
+            ap.io.csv.write(by_word.reduce(most=ap.reducers.max(ap.this.count)), place / "most.csv")
+            ap.io.csv.write(feed.concat_reindex(by_word.select(ap.this.word)), place / "mixed.csv")
+        else:
+            ap.io.csv.write(counted(both), place / "all.csv")
+
+    place.write("in/1.jsonl", *WORDS)
+    await run(graph_of(lambda: define(("x", "b"), later=False)), place.config())
+    place.write("in/2.jsonl", "c")
+    await run(graph_of(lambda: define(("x", "b", "y"), later=True)), place.config())
+    lines = (*WORDS, "c")
+    assert rows_in(place / "both.csv") == counts(*(w for w in (*lines, "x", "b", "y") if w != "b"))
+    assert rows_in(place / "most.csv") == Counter({("2",): 1})
+    assert rows_in(place / "mixed.csv") == each("x", "b", "y", *set(lines))
+    assert rows_in(place / "lines.csv") == counts(*lines)
+    assert rows_in(place / "history.csv") == Counter({("x b y",): 1})
+    assert given == [2, 1]
+
+
+# What is wished for
+
+
+@pytest.mark.parametrize("mode", KEEPING)
+async def test_reject(place: Place, mode: M) -> None:
+    place.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(place)), place.config(mode))
+    says = r"(?s)removed: .*out\.csv.*added: .*other\.csv.*Restore the graph; or say on_graph_change=.replay"
+    settings = {} if mode is M.OPERATOR_PERSISTING else {"on_graph_change": "reject"}
+    await refused(place, counting(place, output="other.csv"), says, mode, **settings)
+    assert not (place / "other.csv").exists()
+    # And the unchanged one goes on.
+    place.write("in/2.jsonl", "d")
+    await run(graph_of(counting(place)), place.config(mode))
+    assert rows_in(place / "out.csv") == counts(*WORDS, "d")
+
+
+async def test_operator_persisting_fills_from_states_and_from_logs_of_files(place: Place) -> None:
+    def define(*, files: bool = False, state: bool = False, subject: bool = False) -> None:
+        words = file_words(place / "in", name="files")
+        feed = ap.io.python.read(Feed(*WORDS), schema=Word, name="feed")
+        fed = counted(feed)
+        ap.io.csv.write(counted(words), place / "files.csv")
+        ap.io.csv.write(fed, place / "feed.csv")
+        if files:
+            ap.io.csv.write(words.reduce(n=ap.reducers.count()), place / "more-files.csv")
+        if state:
+            ap.io.csv.write(fed.reduce(n=ap.reducers.count()), place / "more-state.csv")
+        if subject:
+            ap.io.csv.write(feed, place / "more-feed.csv")
+
+    place.write("in/1.jsonl", *WORDS)
+    mode = M.OPERATOR_PERSISTING
+    await run(graph_of(define), place.config(mode))
+    await refused(place, lambda: define(files=True), "Restore the graph", mode)
+    await run(graph_of(lambda: define(files=True, state=True)), place.config(mode, on_graph_change="replay"))
+    assert rows_in(place / "more-files.csv") == Counter({("4",): 1})
+    assert rows_in(place / "more-state.csv") == Counter({("3",): 1})
+    says = r"(?s)added: sink .*more-feed\.csv.*be filled: the log of source 'feed' .*is not kept .*OPERATOR_"
+    await refused(place, lambda: define(files=True, state=True, subject=True), says, mode, on_graph_change="replay")
+
+
+# What depends on the order
+
+
+def ordered(place: Place, given: Given, *words: str, mark: str = " ", output: str = "history.csv") -> Define:
+    def define() -> None:
+        feed = ap.io.python.read(Feed(*words), schema=Word, name="feed")
+        ap.io.csv.write(history(feed, given, mark=mark), place / output)
+
+    return define
+
+
+async def test_the_order_of_arrival_is_kept(place: Place) -> None:
+    given: Given = []
+    words: list[str] = []
+    for number in range(8):
+        words += ["a", f"{number}", "a"]
+        await run(graph_of(ordered(place, given, *words)), place.config())
+    refs = (await place.head()).streams["log/source.feed"]
+    assert sum(ref.rows for ref in refs) == len(words)
+    assert not any(ref.compacted for ref in refs)
+    given.clear()
+    await run(graph_of(ordered(place, given, *words, mark="+", output="other.csv")), place.config())
+    assert rows_in(place / "other.csv") == Counter({("+".join(words),): 1})
+    assert sum(given) == len(words)
+
+
+async def test_files_that_went_are_part_of_the_history(in_memory: Place) -> None:
+    given: Given = []
+
+    def define(mark: str, output: str) -> None:
+        ap.io.csv.write(history(file_words(in_memory / "in", name="files"), given, mark=mark), in_memory / output)
+
+    path = in_memory.write("in/1.jsonl", "a", "b")
+    await run(graph_of(lambda: define(" ", "one.csv")), in_memory.config())
+    path.unlink()
+    in_memory.write("in/2.jsonl", "c")
+    await run(graph_of(lambda: define(" ", "one.csv")), in_memory.config())
+    ((told, _),) = [(row, n) for row, n in rows_in(in_memory / "one.csv").items()]
+    assert sorted(told[0].split()) == ["-a", "-b", "a", "b", "c"]
+    await run(graph_of(lambda: define("+", "two.csv")), in_memory.config())
+    assert rows_in(in_memory / "two.csv") == Counter({(told[0].replace(" ", "+"),): 1})
+
+
+async def test_a_history_that_is_gone(in_memory: Place) -> None:
+    given: Given = []
+
+    def compact(head: Manifest) -> Manifest:
+        refs = [msgspec.structs.replace(ref, compacted=True) for ref in head.streams["log/source.feed"]]
+        return msgspec.structs.replace(head, streams={**head.streams, "log/source.feed": refs})
+
+    await run(graph_of(ordered(in_memory, given, *WORDS)), in_memory.config())
+    await rewrite_head(in_memory, compact)
+    given.clear()
+    says = r"(?s)depends on the order of arrival, and the history of source 'feed'.* is gone"
+    await refused(in_memory, ordered(in_memory, given, *WORDS, mark="+", output="other.csv"), says)
+    # What is unchanged does not need it, nor does what does not depend on the order.
+    await run(graph_of(ordered(in_memory, given, *WORDS, "x")), in_memory.config())
+    assert rows_in(in_memory / "history.csv") == Counter({(" ".join([*WORDS, "x"]),): 1})
+    assert given == [1]
+
+    def define() -> None:
+        feed = ap.io.python.read(Feed(*WORDS, "x"), schema=Word, name="feed")
+        ap.io.csv.write(history(feed, given), in_memory / "history.csv")
+        ap.io.csv.write(counted(feed), in_memory / "counts.csv")
+
+    await run(graph_of(define), in_memory.config())
+    assert rows_in(in_memory / "counts.csv") == counts(*WORDS, "x")
+
+
+# Ids
+
+
+@pytest.mark.parametrize("what", ["subscribe", "tuple", "argmin"])
+async def test_ids_that_nobody_asked_for_before(place: Place, what: str) -> None:
+    told = Told()
+
+    def define(words: tuple[str, ...], *, asks: bool) -> None:
+        lines = file_words(place / "in", name="files")
+        feed = ap.io.python.read(Feed(*words), schema=Word, name="feed")
+        both = lines.concat_reindex(feed)
+        ap.io.csv.write(counted(both), place / "counts.csv")
+        if asks and what == "subscribe":
+            ap.io.subscribe(lines, told)
+            ap.io.subscribe(feed, Told())
+        elif asks:
+            reducer = ap.reducers.tuple(ap.this.word) if what == "tuple" else ap.reducers.argmin(ap.this.word)
+            ap.io.subscribe(lines.groupby(ap.this.word).reduce(ap.this.word, value=reducer), told)
+
+    place.write("in/1.jsonl", *WORDS)
+    place.write("in/2.jsonl", "a")
+    await run(graph_of(lambda: define(("x",), asks=False)), place.config())
+    await run(graph_of(lambda: define(("x",), asks=True)), place.config())
+
+    def right(*words: str) -> None:
+        if what == "subscribe":
+            assert told.rows == each(*words)
+        elif what == "tuple":
+            assert told.rows == Counter((word, str((word,) * n)) for word, n in Counter(words).items())
+        else:
+            assert Counter(row[0] for row in told.rows) == Counter(set(words))
+
+    right(*WORDS, "a")
+    assert rows_in(place / "counts.csv") == counts(*WORDS, "a", "x")
+    # Rows that are taken back have the ids that were told.
+    (place / "in/1.jsonl").unlink()
+    await run(graph_of(lambda: define(("x", "y"), asks=True)), place.config())
+    right("a")
+    assert rows_in(place / "counts.csv") == counts("a", "x", "y")
+    assert (await place.head()).logs["source.files"].ids
+
+
+async def test_ids_that_were_asked_for_on_and_off(in_memory: Place) -> None:
+    """A log of which only a part has ids: they are made anew for all of it."""
+    told = Told()
+
+    def define(*, asks: bool) -> None:
+        lines = file_words(in_memory / "in", name="files")
+        ap.io.csv.write(counted(lines), in_memory / "counts.csv")
+        if asks:
+            ap.io.subscribe(lines, told)
+
+    for number, asks in enumerate([True, False, True, False, True]):
+        told.changes.clear()
+        in_memory.write(f"in/{number}.jsonl", "a", f"{number}")
+        await run(graph_of(lambda asks=asks: define(asks=asks)), in_memory.config())
+        assert (await in_memory.head()).logs["source.files"].ids == asks
+    assert told.rows == each(*(word for number in range(5) for word in ("a", f"{number}")))
+    (in_memory / "in/1.jsonl").unlink()
+    await run(graph_of(lambda: define(asks=True)), in_memory.config())
+    assert told.rows == each(*(word for number in (0, 2, 3, 4) for word in ("a", f"{number}")))
+
+
+def test_summing_up() -> None:
+    """The judge of these tests notices what it is to notice."""
+    with pytest.raises(AssertionError):
+        summed([(("a",), 2, -1)])
+    with pytest.raises(AssertionError):
+        summed([(("a",), 2, 1), (("a",), 2, -1)])
+    with pytest.raises(AssertionError):
+        summed([(("a",), 4, 1), (("b",), 2, 1)])

@@ -247,7 +247,7 @@ class Engine:
             else:
                 store = Spool(scratch)
             rule = self._launch.rules[identity] if start is None else start.rule
-            logs[identity] = SourceLog(f"log/{identity}", store, group, rule)
+            logs[identity] = SourceLog(f"log/{identity}", store, group, rule, unseen=rule.apart > 0)
         return logs
 
     async def _begin(self, stepping: Stepping, scratch: Scratch) -> None:

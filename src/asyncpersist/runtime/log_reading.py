@@ -52,20 +52,25 @@ class LogReader:
         `DamagedState`, and what the store raises.
         """
 
-        async def one(ref: ObjectRef) -> _T | None:
-            data = await self.get(ref)
+        def make(ref: ObjectRef, file: memoryview) -> _T | None:
+            frame = self._decoded(ref, file, after, until)
+            return made(frame) if frame.height else None
 
-            def make() -> _T | None:
-                frame = self._decoded(ref, data, after, until)
-                return made(frame) if frame.height else None
-
-            return await anyio.to_thread.run_sync(make)
+        async def fetch(ref: ObjectRef) -> list[Callable[[], _T | None]]:
+            """What makes the rows of each file in an object; where it is only one, it is made at once."""
+            files = _files(ref, await self.get(ref))
+            if len(files) > 1:
+                return [partial(make, ref, file) for file in files]
+            only = await anyio.to_thread.run_sync(make, ref, files[0])
+            return [lambda: only]
 
         wanted = [ref for ref in self.refs if ref.last_epoch > after and (until is None or ref.first_epoch <= until)]
-        async with aclosing(in_order((partial(one, ref) for ref in wanted), at_once=_AT_ONCE)) as results:
-            async for result in results:
-                if result is not None:
-                    yield result
+        async with aclosing(in_order((partial(fetch, ref) for ref in wanted), at_once=_AT_ONCE)) as objects:
+            async for files in objects:
+                for file in files:
+                    result = await anyio.to_thread.run_sync(file) if len(files) > 1 else file()
+                    if result is not None:
+                        yield result
 
     def deltas(self) -> AsyncGenerator[Delta, None]:
         """All rows in their order."""
@@ -91,7 +96,7 @@ class LogReader:
                 yield piece
         await anyio.to_thread.run_sync(buckets.remove)
 
-    def _decoded(self, ref: ObjectRef, data: bytes, after: int, until: int | None) -> pl.DataFrame:
+    def _decoded(self, ref: ObjectRef, data: memoryview, after: int, until: int | None) -> pl.DataFrame:
         try:
             frame = codec.decode(data)
         except ValueError as exc:
@@ -102,6 +107,13 @@ class LogReader:
             epoch = pl.col(codec.EPOCH)
             frame = frame.filter(epoch > after if until is None else (epoch > after) & (epoch <= until))
         return frame
+
+
+def _files(ref: ObjectRef, data: bytes) -> list[memoryview]:
+    try:
+        return codec.files(data)
+    except ValueError as exc:
+        raise DamagedState(f"{ref.key} cannot be read as a log: {exc}") from exc
 
 
 def as_delta(frame: pl.DataFrame) -> Delta:

@@ -109,13 +109,13 @@ async def test_a_recording_that_failed_before_anything_was_recorded(in_memory: P
     assert rows_in(in_memory / "replayed.csv") == counts("a")
 
 
-async def test_a_recording_goes_on_in_a_replay_mode(place: Place) -> None:
+async def test_a_recording_goes_on_in_a_replay_mode(in_memory: Place) -> None:
     """FULL replays what was recorded, and appends to it."""
-    await run(define(place, Feed("a")), place.config(M.SPEEDRUN_REPLAY, A.RECORD))
-    await run(define(place, Feed("a", "b")), place.config(M.SPEEDRUN_REPLAY))
-    await run(define(place, Feed("a", "b")), place.config(M.BATCH))
-    assert rows_in(place / "out.csv") == counts("a", "b")
-    head = await place.head()
+    await run(define(in_memory, Feed("a")), in_memory.config(M.SPEEDRUN_REPLAY, A.RECORD))
+    await run(define(in_memory, Feed("a", "b")), in_memory.config(M.SPEEDRUN_REPLAY))
+    await run(define(in_memory, Feed("a", "b")), in_memory.config(M.BATCH))
+    assert rows_in(in_memory / "out.csv") == counts("a", "b")
+    head = await in_memory.head()
     assert sum(ref.rows for ref in head.streams["log/source.feed"]) == 2
 
 
@@ -124,27 +124,27 @@ async def test_a_recording_goes_on_in_a_replay_mode(place: Place) -> None:
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, *REPLAYING])
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_replay(place: Place, mode: M, ends: bool) -> None:
+async def test_a_replay(in_memory: Place, mode: M, ends: bool) -> None:
     """It reads the log, seeks sources if they are started at all, and writes nothing."""
-    await run(define(place, Feed("a", "b", "a"), "recorded.csv"), place.config(M.PERSISTING))
-    before = await place.contents()
+    await run(define(in_memory, Feed("a", "b", "a"), "recorded.csv"), in_memory.config(M.PERSISTING))
+    before = await in_memory.contents()
     feed = Feed("a", "b", "a", "c")
     figures = await run(
-        define(place, feed, "replayed.csv"), place.config(mode, A.REPLAY, continue_after_replay=not ends)
+        define(in_memory, feed, "replayed.csv"), in_memory.config(mode, A.REPLAY, continue_after_replay=not ends)
     )
-    assert await place.contents() == before
+    assert await in_memory.contents() == before
     if ends:
         assert (feed.runs, feed.sought) == (0, [])
-        assert rows_in(place / "replayed.csv") == counts("a", "b", "a")
+        assert rows_in(in_memory / "replayed.csv") == counts("a", "b", "a")
     else:
         assert (feed.runs, feed.sought) == (1, [3])
-        assert rows_in(place / "replayed.csv") == counts("a", "b", "a", "c")
+        assert rows_in(in_memory / "replayed.csv") == counts("a", "b", "a", "c")
     assert figures.rows_read == (3 if ends else 4)
     assert figures.snapshots == 0
     # Nothing was claimed: the next run goes on where the first one was.
-    assert (await place.head()).kind == "release"
-    await run(define(place, feed, "recorded.csv"), place.config())
-    assert rows_in(place / "recorded.csv") == counts("a", "b", "a", "c")
+    assert (await in_memory.head()).kind == "release"
+    await run(define(in_memory, feed, "recorded.csv"), in_memory.config())
+    assert rows_in(in_memory / "recorded.csv") == counts("a", "b", "a", "c")
 
 
 async def test_a_replay_without_its_input(in_memory: Place) -> None:
@@ -251,22 +251,22 @@ async def test_a_replay_while_the_owner_goes_on(place: Place, mode: M) -> None:
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, *REPLAYING])
-async def test_a_replay_may_not_write_where_the_root_has_written(place: Place, mode: M) -> None:
-    await run(define(place, Feed("a")), place.config())
-    before, output = await place.contents(), (place / "out.csv").read_text()
+async def test_a_replay_may_not_write_where_the_root_has_written(in_memory: Place, mode: M) -> None:
+    await run(define(in_memory, Feed("a")), in_memory.config())
+    before, output = await in_memory.contents(), (in_memory / "out.csv").read_text()
     for settings in ({}, {"continue_after_replay": False}):
         with pytest.raises(OutputError, match=r"out.csv belongs to the runs.*Give the output another path"):
-            await run(define(place, Feed("a")), place.config(mode, A.REPLAY, **settings))
+            await run(define(in_memory, Feed("a")), in_memory.config(mode, A.REPLAY, **settings))
     with ap.Graph() as graph:
         words = ap.io.python.read(Feed("a"), schema=Word, name="feed")
-        ap.io.csv.write(words, place / "out.csv", name="another", on_restart="overwrite")
+        ap.io.csv.write(words, in_memory / "out.csv", name="another", on_restart="overwrite")
     with pytest.raises(OutputError, match="belongs to the runs"):
-        await run(graph, place.config(mode, A.REPLAY))
+        await run(graph, in_memory.config(mode, A.REPLAY))
     if mode in REPLAYING:
         with pytest.raises(OutputError, match="belongs to the runs"):
-            await run(define(place, Feed("a")), place.config(mode))
-    assert await place.contents() == before
-    assert (place / "out.csv").read_text() == output
+            await run(define(in_memory, Feed("a")), in_memory.config(mode))
+    assert await in_memory.contents() == before
+    assert (in_memory / "out.csv").read_text() == output
 
 
 async def test_a_replay_is_told_to_a_subscription(in_memory: Place) -> None:
@@ -315,25 +315,25 @@ def stateful(place: Place, feed: Feed, *, named: bool = True) -> ap.Graph:
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, M.SELECTIVE_PERSISTING])
-async def test_offsets_only(place: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
-    config = place.config(mode, A.OFFSETS_ONLY)
-    await run(stateful(place, Feed("a", "b", "a")), config)
-    head = await place.head()
+async def test_offsets_only(in_memory: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+    config = in_memory.config(mode, A.OFFSETS_ONLY)
+    await run(stateful(in_memory, Feed("a", "b", "a")), config)
+    head = await in_memory.head()
     assert list(head.streams) == ["offsets/source.feed"]
     assert head.logs == {}
     assert len(head.sinks) == 2
     assert "begin empty" not in caplog.text
-    before = (place / "words.csv").read_text()
+    before = (in_memory / "words.csv").read_text()
 
     feed = Feed("a", "b", "a", "a")
-    figures = await run(stateful(place, feed), config)
+    figures = await run(stateful(in_memory, feed), config)
     assert feed.sought == [3]
     assert figures.rows_read == 1
-    assert (place / "words.csv").read_text().startswith(before)
-    assert rows_in(place / "words.csv") == each("a", "b", "a", "a")
+    assert (in_memory / "words.csv").read_text().startswith(before)
+    assert rows_in(in_memory / "words.csv") == each("a", "b", "a", "a")
     # Operators start empty: what is new is counted alone.
-    assert changes(place / "counts.csv")[-1][::2] == (("a", "1"), 1)
-    assert list((await place.head()).streams) == ["offsets/source.feed"]
+    assert changes(in_memory / "counts.csv")[-1][::2] == (("a", "1"), 1)
+    assert list((await in_memory.head()).streams) == ["offsets/source.feed"]
     said = [record.getMessage() for record in caplog.records if "begin empty" in record.getMessage()]
     assert len(said) == 1
     assert "OFFSETS_ONLY" in said[0]
@@ -382,17 +382,17 @@ async def test_offsets_only_after_a_change_of_the_graph(in_memory: Place) -> Non
 
 
 @pytest.mark.parametrize("mode", REPLAYING)
-async def test_full_ends_with_the_replay(place: Place, mode: M) -> None:
+async def test_full_ends_with_the_replay(in_memory: Place, mode: M) -> None:
     feed = Feed("a", "b")
-    await run(define(place, feed), place.config(mode))
+    await run(define(in_memory, feed), in_memory.config(mode))
     later = Feed("a", "b", "c")
-    await run(define(place, later), place.config(mode, continue_after_replay=False))
+    await run(define(in_memory, later), in_memory.config(mode, continue_after_replay=False))
     assert (later.runs, later.sought) == (0, [])
-    assert rows_in(place / "out.csv") == counts("a", "b")
+    assert rows_in(in_memory / "out.csv") == counts("a", "b")
     # What was not read then is read by the next one.
-    await run(define(place, later), place.config(mode))
+    await run(define(in_memory, later), in_memory.config(mode))
     assert later.sought == [2]
-    assert rows_in(place / "out.csv") == counts("a", "b", "c")
+    assert rows_in(in_memory / "out.csv") == counts("a", "b", "c")
 
 
 @pytest.mark.parametrize("mode", REPLAYING)

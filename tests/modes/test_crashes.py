@@ -77,9 +77,9 @@ async def test_ended_at_once(place: Place, filled: bool) -> None:
     assert rows_in(place / "restarted.csv") == each("z"), "an output that overwrites holds only what is new"
 
 
-async def test_a_callback_that_raises(place: Place) -> None:
-    place.write("in/1.jsonl", *FILE)
-    await run(before(place), place.config())
+async def test_a_callback_that_raises(in_memory: Place) -> None:
+    in_memory.write("in/1.jsonl", *FILE)
+    await run(before(in_memory), in_memory.config())
 
     class Raising(Told):
         def __call__(self, **change: object) -> None:  # type: ignore[override]
@@ -87,37 +87,37 @@ async def test_a_callback_that_raises(place: Place) -> None:
 
     for _ in range(2):
         with pytest.raises(Crash):
-            await run(after(place, "z", told=Raising()), place.config())
+            await run(after(in_memory, "z", told=Raising()), in_memory.config())
     told = Told()
-    await run(after(place, "z", told=told), place.config())
-    await judge(place, FILE, (*FEED, "z"))
+    await run(after(in_memory, "z", told=told), in_memory.config())
+    await judge(in_memory, FILE, (*FEED, "z"))
     assert told.rows == counts(*FILE)
 
 
-async def test_back_to_the_graph_before(place: Place) -> None:
+async def test_back_to_the_graph_before(in_memory: Place) -> None:
     """Whoever takes a change back before anything of it was committed has lost nothing."""
-    place.write("in/1.jsonl", *FILE)
-    await run(before(place), place.config())
-    await crashed(after(place, "z", held=True), place.config(), lambda _: told_all(place))
-    await run(before(place), place.config(on_graph_change="reject"))
-    assert rows_in(place / "old.csv") == counts(*FILE, *FEED)
-    assert rows_in(place / "counts.csv") == counts(*FILE)
+    in_memory.write("in/1.jsonl", *FILE)
+    await run(before(in_memory), in_memory.config())
+    await crashed(after(in_memory, "z", held=True), in_memory.config(), lambda _: told_all(in_memory))
+    await run(before(in_memory), in_memory.config(on_graph_change="reject"))
+    assert rows_in(in_memory / "old.csv") == counts(*FILE, *FEED)
+    assert rows_in(in_memory / "counts.csv") == counts(*FILE)
 
 
-async def test_a_stop_right_after_the_start(place: Place) -> None:
+async def test_a_stop_right_after_the_start(in_memory: Place) -> None:
     """It may come before, while or after what is new is filled: nothing is told by halves."""
-    place.write("in/1.jsonl", *FILE)
-    await run(before(place), place.config())
+    in_memory.write("in/1.jsonl", *FILE)
+    await run(before(in_memory), in_memory.config())
     for turns in (0, 1, 3, 10):
-        async with ap.Runtime(after(place, "z", held=True), persistence_config=place.config()):
+        async with ap.Runtime(after(in_memory, "z", held=True), persistence_config=in_memory.config()):
             for _ in range(turns):
                 await asyncio.sleep(0)
     for name in ("many.csv", "words.jsonl", "moved.csv"):
-        assert len({time for _, time, _ in changes(place / name)}) <= 2
-    await run(after(place, "z"), place.config())
-    assert rows_in(place / "counts.csv") == counts(*FILE)
-    assert rows_in(place / "moved.csv") == counts(*FILE, *FEED, "z")
-    assert rows_in(place / "words.jsonl") == each(*FILE)
+        assert len({time for _, time, _ in changes(in_memory / name)}) <= 2
+    await run(after(in_memory, "z"), in_memory.config())
+    assert rows_in(in_memory / "counts.csv") == counts(*FILE)
+    assert rows_in(in_memory / "moved.csv") == counts(*FILE, *FEED, "z")
+    assert rows_in(in_memory / "words.jsonl") == each(*FILE)
 
 
 async def test_killed(tmp_path: Path) -> None:

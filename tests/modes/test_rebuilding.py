@@ -101,55 +101,55 @@ async def test_offsets_only_meanwhile_without_state(in_memory: Place) -> None:
         await run(of_feed(in_memory, "a", "b", "c"), in_memory.config())
 
 
-async def test_an_operator_that_was_away(place: Place) -> None:
+async def test_an_operator_that_was_away(in_memory: Place) -> None:
     """Its old state is in older snapshots, and is not loaded: it is filled with all that is there."""
-    await run(of_feed(place, "a", "b", output="one"), place.config())
-    await run(of_feed(place, "a", "b", "a", counting=False, output="one"), place.config())
-    assert not [stream for stream in (await place.head()).streams if stream.startswith("state/")]
-    (place / "one.csv").unlink()
-    await run(of_feed(place, "a", "b", "a", "c", output="one"), place.config())
-    assert rows_in(place / "one.csv") == counts("a", "b", "a", "c")
-    assert rows_in(place / "one-words.csv") == each("a", "b", "a", "c")
+    await run(of_feed(in_memory, "a", "b", output="one"), in_memory.config())
+    await run(of_feed(in_memory, "a", "b", "a", counting=False, output="one"), in_memory.config())
+    assert not [stream for stream in (await in_memory.head()).streams if stream.startswith("state/")]
+    (in_memory / "one.csv").unlink()
+    await run(of_feed(in_memory, "a", "b", "a", "c", output="one"), in_memory.config())
+    assert rows_in(in_memory / "one.csv") == counts("a", "b", "a", "c")
+    assert rows_in(in_memory / "one-words.csv") == each("a", "b", "a", "c")
 
 
 @pytest.mark.parametrize("name", ["feed", None])
-async def test_from_selective_to_all(place: Place, name: str | None) -> None:
-    await run(of_feed(place, "a", "b", name=name), place.config(M.SELECTIVE_PERSISTING))
+async def test_from_selective_to_all(in_memory: Place, name: str | None) -> None:
+    await run(of_feed(in_memory, "a", "b", name=name), in_memory.config(M.SELECTIVE_PERSISTING))
     if name is None:
         # Nothing was kept, and the outputs were nobody's: they have to be told that they may be replaced.
         with pytest.raises(OutputNotEmpty):
-            await run(of_feed(place, "a", "b", name=name), place.config())
+            await run(of_feed(in_memory, "a", "b", name=name), in_memory.config())
     settings = {"on_restart": "overwrite"} if name is None else {}
-    figures = await run(of_feed(place, "a", "b", "a", name=name, **settings), place.config())
+    figures = await run(of_feed(in_memory, "a", "b", "a", name=name, **settings), in_memory.config())
     assert figures.rows_read == (1 if name else 3)
-    assert rows_in(place / "out.csv") == counts("a", "b", "a")
-    assert rows_in(place / "out-words.csv") == each("a", "b", "a")
+    assert rows_in(in_memory / "out.csv") == counts("a", "b", "a")
+    assert rows_in(in_memory / "out-words.csv") == each("a", "b", "a")
     # And back: what has no name is not kept any more.
-    figures = await run(of_feed(place, "a", "b", "a", "d", name=name), place.config(M.SELECTIVE_PERSISTING))
+    figures = await run(of_feed(in_memory, "a", "b", "a", "d", name=name), in_memory.config(M.SELECTIVE_PERSISTING))
     assert figures.rows_read == (1 if name else 4)
-    assert rows_in(place / "out.csv") == counts("a", "b", "a", "d")
+    assert rows_in(in_memory / "out.csv") == counts("a", "b", "a", "d")
 
 
-async def test_from_udf_caching_to_all(place: Place) -> None:
+async def test_from_udf_caching_to_all(in_memory: Place) -> None:
     """State is made anew from the logs, and an output that was told of empty operators has to be another one."""
     for words in (("a", "b"), ("a", "b", "a")):
-        await run(of_feed(place, *words), place.config(M.UDF_CACHING))
-    words = (place / "out-words.csv").read_text()
+        await run(of_feed(in_memory, *words), in_memory.config(M.UDF_CACHING))
+    words = (in_memory / "out-words.csv").read_text()
     with pytest.raises(ModeChanged, match=r"mode UDF_CACHING.* has told its readers something else"):
-        await run(of_feed(place, "a", "b", "a"), place.config())
+        await run(of_feed(in_memory, "a", "b", "a"), in_memory.config())
 
     def other(*fed: str) -> ap.Graph:
         with ap.Graph() as graph:
             table = ap.io.python.read(Feed(*fed), schema=Word, name="feed")
-            ap.io.csv.write(table, place / "out-words.csv")
-            ap.io.csv.write(counted(table), place / "other.csv")
+            ap.io.csv.write(table, in_memory / "out-words.csv")
+            ap.io.csv.write(counted(table), in_memory / "other.csv")
         return graph
 
-    figures = await run(other("a", "b", "a", "c"), place.config())
+    figures = await run(other("a", "b", "a", "c"), in_memory.config())
     assert figures.rows_read == 1
-    assert rows_in(place / "other.csv") == counts("a", "b", "a", "c")
-    assert (place / "out-words.csv").read_text().startswith(words), "no state was needed for it"
-    assert rows_in(place / "out-words.csv") == each("a", "b", "a", "c")
+    assert rows_in(in_memory / "other.csv") == counts("a", "b", "a", "c")
+    assert (in_memory / "out-words.csv").read_text().startswith(words), "no state was needed for it"
+    assert rows_in(in_memory / "out-words.csv") == each("a", "b", "a", "c")
 
 
 @pytest.mark.parametrize("mode", [*REPLAYING, M.UDF_CACHING])
@@ -174,19 +174,19 @@ async def test_from_all_to_a_replay_and_back(in_memory: Place) -> None:
     assert rows_in(in_memory / "other.csv") == counts("a", "b", "a")
 
 
-async def test_operator_persisting_meanwhile_with_files(place: Place) -> None:
+async def test_operator_persisting_meanwhile_with_files(in_memory: Place) -> None:
     """Logs of files are kept in either mode, so nothing is missing."""
     for number, mode in enumerate([M.PERSISTING, M.OPERATOR_PERSISTING, M.PERSISTING]):
-        place.write(f"in/{number}.jsonl", "a", f"{number}")
-        await run(of_files(place), place.config(mode))
+        in_memory.write(f"in/{number}.jsonl", "a", f"{number}")
+        await run(of_files(in_memory), in_memory.config(mode))
     words = ("a", "0", "a", "1", "a", "2")
-    assert rows_in(place / "out.csv") == counts(*words)
-    assert (await place.head()).logs["source.files"].since == 0
-    await run(of_files(place, more=True), place.config())
-    assert rows_in(place / "more.csv") == Counter({("6",): 1})
-    (place / "in/1.jsonl").unlink()
-    await run(of_files(place, more=True), place.config())
-    assert rows_in(place / "out.csv") == counts("a", "0", "a", "2")
+    assert rows_in(in_memory / "out.csv") == counts(*words)
+    assert (await in_memory.head()).logs["source.files"].since == 0
+    await run(of_files(in_memory, more=True), in_memory.config())
+    assert rows_in(in_memory / "more.csv") == Counter({("6",): 1})
+    (in_memory / "in/1.jsonl").unlink()
+    await run(of_files(in_memory, more=True), in_memory.config())
+    assert rows_in(in_memory / "out.csv") == counts("a", "0", "a", "2")
 
 
 async def test_operator_persisting_meanwhile_with_a_subject(place: Place) -> None:

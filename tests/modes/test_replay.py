@@ -122,14 +122,16 @@ async def test_the_recorded_epochs(place: Place, mode: M, full: bool) -> None:
     assert len(by_epoch(changes(place / "replayed-words.jsonl"))) >= 4
 
 
-async def test_the_log_of_a_persisting_run(place: Place) -> None:
+async def test_the_log_of_a_persisting_run(in_memory: Place) -> None:
     """It was kept for other reasons, but holds the epochs as long as it was not compacted."""
-    await record(place, M.PERSISTING, access=A.FULL)
-    config = place.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False)
-    await run(define(place, "replayed", Feed(), Feed()), config)
-    assert rows_in(place / "replayed.csv") == counts(*ALL)
-    assert rows_in(place / "replayed-words.jsonl") == each(*ALL)
-    recorded, replayed = ({change[1] for change in changes(place / f"{name}.csv")} for name in ("recorded", "replayed"))
+    await record(in_memory, M.PERSISTING, access=A.FULL)
+    config = in_memory.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False)
+    await run(define(in_memory, "replayed", Feed(), Feed()), config)
+    assert rows_in(in_memory / "replayed.csv") == counts(*ALL)
+    assert rows_in(in_memory / "replayed-words.jsonl") == each(*ALL)
+    recorded, replayed = (
+        {change[1] for change in changes(in_memory / f"{name}.csv")} for name in ("recorded", "replayed")
+    )
     assert replayed <= recorded
 
 
@@ -182,33 +184,33 @@ async def test_a_stop_in_the_middle_of_a_pause(in_memory: Place, access: A) -> N
 
 @pytest.mark.parametrize("mode", REPLAYING)
 @pytest.mark.parametrize("access", [A.FULL, A.REPLAY])
-async def test_then_live(place: Place, mode: M, access: A) -> None:
-    await record(place, mode)
+async def test_then_live(in_memory: Place, mode: M, access: A) -> None:
+    await record(in_memory, mode)
     feed = Feed("a", "b", "a", "b", "z", held=True)
-    graph = define(place, "replayed", feed, Feed("a", "c"))
-    async with running(graph, place.config(mode, access), clock=None) as runtime:
+    graph = define(in_memory, "replayed", feed, Feed("a", "c"))
+    async with running(graph, in_memory.config(mode, access), clock=None) as runtime:
         await read(runtime, 7)
         assert feed.sought == [4]
         feed.push("a")
         await read(runtime, 8)
         feed.finish()
         await runtime.wait()
-    assert rows_in(place / "replayed.csv") == counts(*ALL, "z", "a")
-    recorded = told(place, "recorded")
+    assert rows_in(in_memory / "replayed.csv") == counts(*ALL, "z", "a")
+    recorded = told(in_memory, "recorded")
     last = recorded[1][-1][1]
-    replayed = told(place, "replayed")
+    replayed = told(in_memory, "replayed")
     if mode is not M.BATCH:
         assert [[change for change in part if change[1] <= last] for part in replayed] == recorded
-    live = [change for change in changes(place / "replayed-words.jsonl") if change[1] > last]
+    live = [change for change in changes(in_memory / "replayed-words.jsonl") if change[1] > last]
     assert [row for row, _, _ in live][-2:] == [("z",), ("a",)]
     assert len(by_epoch(live)) == (3 if mode is M.BATCH else 2)
 
     # With FULL, what came live was appended to the log, under its epochs.
-    replay = place.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False)
-    await run(define(place, "again", Feed(), Feed()), replay)
-    assert rows_in(place / "again.csv") == (counts(*ALL, "z", "a") if access is A.FULL else counts(*ALL))
+    replay = in_memory.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False)
+    await run(define(in_memory, "again", Feed(), Feed()), replay)
+    assert rows_in(in_memory / "again.csv") == (counts(*ALL, "z", "a") if access is A.FULL else counts(*ALL))
     if access is A.FULL and mode is not M.BATCH:
-        assert told(place, "again") == replayed
+        assert told(in_memory, "again") == replayed
 
 
 @pytest.mark.parametrize("mode", REPLAYING)
@@ -314,14 +316,18 @@ async def test_a_keyed_source(in_memory: Place) -> None:
     assert rows_in(in_memory / "replayed.csv") == Counter({("a", "3"): 1, ("b", "9"): 1})
 
 
-async def test_another_graph_replays_the_same(place: Place) -> None:
+async def test_another_graph_replays_the_same(in_memory: Place) -> None:
     """The logs are what is replayed; what is computed from them may be anything."""
-    await record(place, M.SPEEDRUN_REPLAY)
+    await record(in_memory, M.SPEEDRUN_REPLAY)
     with ap.Graph() as graph:
         second = ap.io.python.read(Feed(), schema=Word, name="second")
-        ap.io.csv.write(second.reduce(n=ap.reducers.count()), place / "other.csv")
-    await run(graph, place.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False))
-    assert [(row, diff) for row, _, diff in changes(place / "other.csv")] == [(("1",), 1), (("1",), -1), (("2",), 1)]
+        ap.io.csv.write(second.reduce(n=ap.reducers.count()), in_memory / "other.csv")
+    await run(graph, in_memory.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False))
+    assert [(row, diff) for row, _, diff in changes(in_memory / "other.csv")] == [
+        (("1",), 1),
+        (("1",), -1),
+        (("2",), 1),
+    ]
 
 
 async def test_a_recording_has_ids(in_memory: Place) -> None:

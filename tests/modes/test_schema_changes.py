@@ -142,15 +142,15 @@ async def test_another_primary_key(in_memory: Place, read: Read, name: str | Non
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, M.SELECTIVE_PERSISTING, M.OPERATOR_PERSISTING, M.UDF_CACHING, M.BATCH])
-async def test_in_every_mode(place: Place, mode: M) -> None:
-    write(place)
-    await run(define(place, of_subject, Item, "items"), place.config(mode))
+async def test_in_every_mode(in_memory: Place, mode: M) -> None:
+    write(in_memory)
+    await run(define(in_memory, of_subject, Item, "items"), in_memory.config(mode))
     settings = {"on_graph_change": "replay"} if mode is M.OPERATOR_PERSISTING else {}
     with pytest.raises(GraphChanged, match=r"'items'.* has another schema than before \(with note: str\)"):
-        await run(define(place, of_subject, More, "items"), place.config(mode, **settings))
-    config = place.config(mode, on_schema_change="reread", **settings)
-    await run(define(place, of_subject, More, "items", on_restart="overwrite"), config)
-    assert rows_in(place / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
+        await run(define(in_memory, of_subject, More, "items"), in_memory.config(mode, **settings))
+    config = in_memory.config(mode, on_schema_change="reread", **settings)
+    await run(define(in_memory, of_subject, More, "items", on_restart="overwrite"), config)
+    assert rows_in(in_memory / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
 
 
 async def test_a_source_that_is_not_kept(in_memory: Place) -> None:

@@ -93,25 +93,25 @@ async def test_an_output_that_overwrites(in_memory: Place, mode: M, access: A) -
     ("mode", "access"),
     [*((mode, A.FULL) for mode in REPLAYING), (M.SELECTIVE_PERSISTING, A.FULL), (M.UDF_CACHING, A.FULL)],
 )
-async def test_an_output_that_starts_anew(place: Place, mode: M, access: A) -> None:
+async def test_an_output_that_starts_anew(in_memory: Place, mode: M, access: A) -> None:
     """Replay modes, and what no named source reaches, as a run without persistence: a new file with everything."""
     name = "feed" if mode in REPLAYING else None
     for words in (("a",), ("a", "b"), ("a", "b")):
-        await run(define(place, *words, name=name), place.config(mode, access))
-        assert rows_in(place / "out.csv") == each(*words)
-        (place / "out.csv").unlink()
-    assert (await place.head()).sinks == {}
+        await run(define(in_memory, *words, name=name), in_memory.config(mode, access))
+        assert rows_in(in_memory / "out.csv") == each(*words)
+        (in_memory / "out.csv").unlink()
+    assert (await in_memory.head()).sinks == {}
 
 
-async def test_an_output_that_starts_anew_is_written_to_its_end(place: Place) -> None:
+async def test_an_output_that_starts_anew_is_written_to_its_end(in_memory: Place) -> None:
     """Also where the run has nothing to commit, and however it ends."""
     words = [f"{number}" for number in range(500)]
     feed = Feed(*words, held=True)
     with ap.Graph() as graph:
-        ap.io.csv.write(ap.io.python.read(feed, schema=Word), place / "out.csv")
-    async with running(graph, place.config(M.SELECTIVE_PERSISTING)) as runtime:
+        ap.io.csv.write(ap.io.python.read(feed, schema=Word), in_memory / "out.csv")
+    async with running(graph, in_memory.config(M.SELECTIVE_PERSISTING)) as runtime:
         await read(runtime, 500)
-    assert rows_in(place / "out.csv") == each(*words)
+    assert rows_in(in_memory / "out.csv") == each(*words)
 
 
 @pytest.mark.parametrize(("mode", "access"), [*GOING_ON, *((mode, A.FULL) for mode in REPLAYING)])

@@ -639,7 +639,7 @@ async def test_ids_that_nobody_asked_for_before(in_memory: Place, what: str) -> 
         if what == "subscribe":
             assert told.rows == each(*words)
         elif what == "tuple":
-            assert told.rows == Counter((word, str((word,) * n)) for word, n in Counter(words).items())
+            assert told.rows == Counter((word, str([word] * n)) for word, n in Counter(words).items())
         else:
             assert Counter(row[0] for row in told.rows) == Counter(set(words))
 

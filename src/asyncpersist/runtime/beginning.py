@@ -96,7 +96,7 @@ class Beginning:
                     self._refuse_stopped()
                     delta = found
                     if identifies:
-                        delta = await anyio.to_thread.run_sync(identified, found, identity)
+                        delta = await anyio.to_thread.run_sync(identified, found, identity, log.rule)
                         self._logs[identity].append(epoch, delta)
                     if reads:
                         yield identity, delta

@@ -123,13 +123,13 @@ def as_delta(frame: pl.DataFrame) -> Delta:
     return Delta(delta.rows) if (delta.weights == 1).all() else delta
 
 
-def identified(delta: Delta, identity: str) -> Delta:
+def identified(delta: Delta, identity: str, rule: LogRule) -> Delta:
     """What is left of a log of the source `identity`, with ids for rows that had none: equal rows are told apart.
 
-    Ids follow from the rows and their part. `delta` has no row twice.
+    Ids follow from the rows and their part. `delta` has no row twice. The columns are those of the rule, which has ids.
     """
     if ID in delta.rows.columns:
-        return delta
+        return delta.with_rows(delta.rows.select(rule.columns))
     rows, weights = delta.rows, delta.weights
     times = np.ones(rows.height, np.int64) if weights is None else np.abs(weights)
     places = np.repeat(np.arange(rows.height), times)
@@ -137,4 +137,4 @@ def identified(delta: Delta, identity: str) -> Delta:
     many = rows[places].with_columns(pl.Series(_ORDINAL, ordinals), pl.lit(identity).alias(_SOURCE))
     ids = id_of(many, [_SOURCE, *rows.columns, _ORDINAL])
     signs = None if weights is None else np.sign(weights)[places]
-    return Delta(many.drop(_ORDINAL, _SOURCE).with_columns(ids), signs)
+    return Delta(many.with_columns(ids).select(rule.columns), signs)

@@ -85,7 +85,8 @@ class Beginning:
                 self._refuse_stopped()
                 yield self._plan.vertices[position].identity, piece
         for number, (identity, log) in enumerate(self._found.items()):
-            identifies, reads = self._made.sources[identity].identified, identity in self._made.read
+            start, reads = self._made.sources[identity], identity in self._made.read
+            identifies = start.identified
             if not (identifies or reads):
                 continue
             if identifies:
@@ -96,7 +97,7 @@ class Beginning:
                     self._refuse_stopped()
                     delta = found
                     if identifies:
-                        delta = await anyio.to_thread.run_sync(identified, found, identity, log.rule)
+                        delta = await anyio.to_thread.run_sync(identified, found, identity, start.rule)
                         self._logs[identity].append(epoch, delta)
                     if reads:
                         yield identity, delta

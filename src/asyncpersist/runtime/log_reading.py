@@ -128,8 +128,6 @@ def identified(delta: Delta, identity: str, rule: LogRule) -> Delta:
 
     Ids follow from the rows and their part. `delta` has no row twice. The columns are those of the rule, which has ids.
     """
-    if ID in delta.rows.columns:
-        return delta.with_rows(delta.rows.select(rule.columns))
     rows, weights = delta.rows, delta.weights
     times = np.ones(rows.height, np.int64) if weights is None else np.abs(weights)
     places = np.repeat(np.arange(rows.height), times)

@@ -186,6 +186,22 @@ async def test_a_named_subject_of_another_class(in_memory: Place) -> None:
     assert rows_in(in_memory / "out.csv") == counts("a", "b")
 
 
+async def test_equal_sources_are_told_apart_by_their_order(in_memory: Place) -> None:
+    """Of what has no name and is defined alike, the first is the first and the second the second."""
+    config = in_memory.config(on_graph_change="reject")
+
+    def define(first: Feed, second: Feed) -> None:
+        for output, feed in (("first", first), ("second", second)):
+            ap.io.csv.write(counted(ap.io.python.read(feed, schema=Word)), in_memory / f"{output}.csv")
+
+    await run(graph_of(lambda: define(Feed("a"), Feed("x", "y"))), config)
+    feeds = Feed("a", "b"), Feed("x", "y", "z")
+    await run(graph_of(lambda: define(*feeds)), config)
+    assert [feed.sought for feed in feeds] == [[1], [2]]
+    assert rows_in(in_memory / "first.csv") == counts("a", "b")
+    assert rows_in(in_memory / "second.csv") == counts("x", "y", "z")
+
+
 # What is added
 
 

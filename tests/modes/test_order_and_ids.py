@@ -154,3 +154,20 @@ async def test_ids_that_were_asked_for_on_and_off(in_memory: Place) -> None:
     (in_memory / "in/1.jsonl").unlink()
     await run(graph_of(lambda: define(asks=True)), in_memory.config())
     assert told.rows == each(*(word for number in (0, 2, 3, 4) for word in ("a", f"{number}")))
+
+
+async def test_what_is_kept_does_not_tell_the_order(in_memory: Place) -> None:
+    given: Given = []
+
+    def define(*, asks: bool) -> None:
+        words = counted(ap.io.python.read(Feed(*WORDS), schema=Word, name="feed"))
+        ap.io.csv.write(words, in_memory / "counts.csv")
+        if asks:
+            ap.io.csv.write(history(words.select(ap.this.word), given), in_memory / "history.csv")
+
+    await run(graph_of(lambda: define(asks=False)), in_memory.config())
+    await refused(
+        in_memory,
+        lambda: define(asks=True),
+        r"(?s)depends on the order of arrival, which the state of group_by.* does not tell",
+    )

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -348,3 +349,30 @@ async def test_a_recording_without_ids(in_memory: Place) -> None:
         ap.io.subscribe(ap.io.python.read(Feed(), schema=Word, name="first"), Told())
     with pytest.raises(GraphChanged, match=r"'first'.* holds no row ids.*record the source anew with this graph"):
         await run(graph, in_memory.config(M.BATCH, A.REPLAY))
+
+
+async def test_what_a_busy_owner_deletes_is_replayed_all_the_same(in_memory: Place) -> None:
+    words = [str(number % 7) for number in range(40)]
+    seen: list[str] = []
+
+    async def look(key: ap.Pointer, row: dict[str, Any], time: int, is_addition: bool) -> None:
+        if not seen:
+            store = in_memory.store
+            await store.delete([entry.key for entry in await store.list("objects/")])
+        seen.append(row["word"])
+
+    feed = Feed(*words, held=True)
+    with ap.Graph() as owner:
+        ap.io.null.write(
+            ap.io.python.read(feed, schema=Word, name="feed").reduce(least=ap.reducers.argmin(ap.this.word))
+        )
+    async with ap.Runtime(owner, persistence_config=in_memory.config()) as runtime:
+        while runtime.statistics().rows_read < len(words):
+            await asyncio.sleep(0)
+        await runtime.snapshot()
+        config = in_memory.config(M.SPEEDRUN_REPLAY, A.REPLAY, continue_after_replay=False)
+        with ap.Graph() as replayed:
+            ap.io.subscribe(ap.io.python.read(Feed(), schema=Word, name="feed"), look)
+        await run(replayed, config)
+        feed.finish()
+    assert Counter(seen) == Counter(words)

@@ -61,7 +61,9 @@ class Beginning:
         self._clock = clock
 
     async def fill(self) -> bool:
-        """One epoch in which everything that has no state gets what is there. False: nothing needs it, there was none.
+        """One epoch in which everything that has no state gets what is there, if anything needs that.
+
+        Whether something changed by it that the next snapshot holds.
 
         Raises `StoppedEarly`: what is half filled counts for nothing.
         """
@@ -71,7 +73,8 @@ class Beginning:
         epoch = await self._epochs.next_one()
         await self._stepping.fill(self._contents(epoch), made.filled)
         await self._tell(epoch)
-        return True
+        new = any(start.how == "new" for start in made.sinks.values())
+        return new or bool(made.filled & made.keeps) or any(start.identified for start in made.sources.values())
 
     async def _contents(self, epoch: int) -> AsyncGenerator[tuple[str, Delta], None]:
         """What is given to what is filled, by the identity of who gives it.

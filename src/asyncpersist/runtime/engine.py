@@ -165,7 +165,8 @@ class Engine:
                 await closing.aclose()
 
     async def _run(self, closing: AsyncExitStack) -> None:
-        self._launched = launched = await self._launch.open(closing)
+        scratch = Scratch(closing)
+        self._launched = launched = await self._launch.open(closing, scratch)
         self._root, self._snapshots, self._outlets = launched.root, launched.snapshots, launched.outlets
         if launched.head is not None:
             self._recovered = launched.head.epoch or None
@@ -189,7 +190,7 @@ class Engine:
             await outlet.begin((self._recovered or 0) if follows and self._goes_on(identity) else None)
         self._started_in = self._clock.monotonic() - self._began
         self.started.set_result(None)
-        await self._flow(launched.readers, closing)
+        await self._flow(launched.readers, scratch)
 
     def _goes_on(self, sink: str) -> bool:
         """Whether a sink has a position that is committed."""
@@ -198,11 +199,10 @@ class Engine:
 
     # flow
 
-    async def _flow(self, readers: list[SourceReader], closing: AsyncExitStack) -> None:
+    async def _flow(self, readers: list[SourceReader], scratch: Scratch) -> None:
         async with anyio.create_task_group() as group:
             for outlet in self._outlets.values():
                 group.start_soon(outlet.run)
-            scratch = Scratch(closing)
             if self._snapshots is not None:
                 self._compaction = Compaction(self._snapshots, scratch)
             self._logs = self._open_logs(scratch, group)

@@ -18,7 +18,7 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import ID
 from asyncpersist.columnar.state import State
 from asyncpersist.disk import Disk
-from asyncpersist.errors import ModeChanged, OutputError, StateError
+from asyncpersist.errors import DamagedState, ModeChanged, OutputError, StateError
 from asyncpersist.graph.node import SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan, Vertex
 from asyncpersist.io.source import Needs, SourceReader
@@ -26,6 +26,7 @@ from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Config
 from asyncpersist.persistence.keeping import Keeping, keeping_of
 from asyncpersist.runtime import recovery
+from asyncpersist.runtime.copied_logs import copied
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.log_reading import LogReader
 from asyncpersist.runtime.log_rule import LogRule, rule_of
@@ -34,6 +35,7 @@ from asyncpersist.runtime.outlet import Outlet
 from asyncpersist.runtime.refusals import refuse_shared_places
 from asyncpersist.runtime.resuming.resumption import Resumption, resume
 from asyncpersist.runtime.resuming.situation import Situation
+from asyncpersist.runtime.scratch import Scratch
 from asyncpersist.runtime.snapshots import Snapshots
 
 __all__ = ["Launch", "Launched"]
@@ -99,7 +101,7 @@ class Launch:
             if isinstance(vertex.node, SourceNode)
         }
 
-    async def open(self, closing: AsyncExitStack) -> Launched:
+    async def open(self, closing: AsyncExitStack, scratch: Scratch) -> Launched:
         """Checks, claims, fills the state and opens sinks and sources; what is to be closed is pushed on `closing`.
 
         Raises what recovery raises. Nothing is changed on any disk unless everything could be claimed.
@@ -113,7 +115,7 @@ class Launch:
         if self.config.backend.owns_store:
             closing.push_async_callback(store.aclose)
         if not self.keeping.writes:
-            return await self._open_to_read(store, closing)
+            return await self._open_to_read(store, closing, scratch)
         root, resumption, head, fetched = await self._claim(self.config, store)
         closing.callback(root.abandon)
         assert root.head is not None
@@ -132,10 +134,33 @@ class Launch:
         logs = self._logs(root, resumption, head)
         return Launched(root, snapshots, head, resumption, logs, states, readers, outlets)
 
-    async def _open_to_read(self, store: ObjectStore, closing: AsyncExitStack) -> Launched:
+    async def _open_to_read(self, store: ObjectStore, closing: AsyncExitStack, scratch: Scratch) -> Launched:
         """A replay that changes nothing: neither is the root claimed, nor what belongs to its owner touched."""
-        root = await Root.open(store, clock=self.clock)
-        head = self._in_present_words(root.head)
+        seen = 0
+        while True:
+            root = await Root.open(store, clock=self.clock)
+            head = self._in_present_words(root.head)
+            resumption, logs = self._replayed(root, head, store)
+            try:
+                fetched = await recovery.fetch(root, head, self._sought(resumption))
+                if not (await root.owner_state()).proven_gone:
+                    logs = await copied(logs, scratch)
+                break
+            except DamagedState:
+                # The owner may have deleted meanwhile what its newest snapshot does not need.
+                if head is None or head.sequence == seen:
+                    raise
+                seen = head.sequence
+        await recovery.fill(self._sought(resumption), fetched)
+        await self._check(resumption, clean=False)
+        outlets = await self._open_sinks(None, resumption, closing)
+        readers = await self._open_sources(resumption, closing)
+        return Launched(None, None, head, resumption, logs, {}, readers, outlets)
+
+    def _replayed(
+        self, root: Root, head: Manifest | None, store: ObjectStore
+    ) -> tuple[Resumption, dict[str, LogReader]]:
+        """What is replayed. Raises `StateError` if there is nothing, or nothing of these sources."""
         if head is None or not any(stream.startswith("log/") for stream in head.streams):
             raise StateError(
                 f"{store.describe()} holds nothing to replay: no log of a source. Record one first, with "
@@ -149,12 +174,7 @@ class Launch:
                 f"{store.describe()} holds nothing to replay of the sources of this graph: there are logs of "
                 f"{recorded}. A source is found by its name=, or else by its definition."
             )
-        fetched = await recovery.fetch(root, head, self._sought(resumption))
-        await recovery.fill(self._sought(resumption), fetched)
-        await self._check(resumption, clean=False)
-        outlets = await self._open_sinks(None, resumption, closing)
-        readers = await self._open_sources(resumption, closing)
-        return Launched(None, None, head, resumption, logs, {}, readers, outlets)
+        return resumption, logs
 
     async def _claim(
         self, config: Config, store: ObjectStore

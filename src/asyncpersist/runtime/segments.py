@@ -46,21 +46,23 @@ class StateSegment:
 class LogSegment:
     """What one source's log adds to a snapshot: its deltas, each with the epochs of its rows.
 
-    `consolidated`: equal rows may become one, whatever their epochs; see `LogRule.repeats`.
+    `consolidated`: equal rows may become one, whatever their epochs; see `LogRule.repeats`. `compacted`: of these rows
+    that has happened before.
     """
 
     stream: str
     deltas: Sequence[tuple[codec.Runs, Delta]]
     consolidated: bool
+    compacted: bool = False
 
     def encode(self, compression: codec.Compression) -> Encoded:
         whole = concat([delta for _, delta in self.deltas])
         epochs = [run for runs, _ in self.deltas for run in runs]
-        compacted = False
+        compacted = self.compacted
         if self.consolidated and len(epochs) > 1:
             before, whole = whole, consolidate_if_few(whole)
             if whole is not before:
-                compacted = epochs[0][0] != epochs[-1][0]
+                compacted |= epochs[0][0] != epochs[-1][0]
                 epochs = [(epochs[-1][0], whole.height)]
         rows = whole.rows if whole.weights is None else whole.weighted()
         runs = {} if whole.weights is not None else {WEIGHT: [(1, whole.height)]}

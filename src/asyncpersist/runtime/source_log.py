@@ -200,7 +200,7 @@ class SourceLog:
         return Delta.from_weighted(pl.concat([rows.select(columns) for rows in found] or [frames[0].clear()]))
 
     def _write(self) -> None:
-        segment = LogSegment(self.stream, self._deltas, self._rule.repeats)
+        segment = LogSegment(self.stream, self._deltas, self._rule.repeats, self._begun_anew == "uncut")
         last_epoch = self._deltas[-1][0][-1][0]
         self._deltas, self._size, self._small = [], 0, 0
         written: asyncio.Future[ObjectRef] = asyncio.get_running_loop().create_future()

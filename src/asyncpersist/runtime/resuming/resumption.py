@@ -144,7 +144,7 @@ def _filling(situation: Situation, made: Resumption, wanted: Collection[int]) ->
             elif parent not in filled:
                 filled.add(parent)
                 todo.append(parent)
-    _refuse_lost_history(situation, sorted(filled), read)
+    _refuse_lost_history(situation, sorted(filled), read, given)
     return replace(made, filled=frozenset(filled), given=frozenset(given), read=frozenset(read))
 
 
@@ -159,11 +159,13 @@ def _refuse_unfillable(situation: Situation, position: int, parent: int) -> None
         )
 
 
-def _refuse_lost_history(situation: Situation, filled: Sequence[int], read: Collection[str]) -> None:
-    """Refuses to fill what depends on the order of arrival from a log that does not tell it any more."""
+def _refuse_lost_history(
+    situation: Situation, filled: Sequence[int], read: Collection[str], given: Collection[int]
+) -> None:
+    """Refuses to fill what depends on the order of arrival from a log, or from state, that does not tell it."""
     above: dict[int, frozenset[int]] = {}
     for position, vertex in enumerate(situation.vertices):
-        if vertex.identity in read:
+        if vertex.identity in read or position in given:
             above[position] = frozenset({position})
         elif position in filled:
             above[position] = frozenset().union(*(above.get(parent, ()) for parent in vertex.inputs))
@@ -173,6 +175,11 @@ def _refuse_lost_history(situation: Situation, filled: Sequence[int], read: Coll
             continue
         for source in (situation.vertices[number] for number in above[position]):
             assert situation.head is not None
+            if not isinstance(source.node, SourceNode):
+                raise situation.refusal(
+                    f"{vertex.description} depends on the order of arrival, which the state of {source.description} "
+                    f"does not tell. {situation.way_out}"
+                )
             if any(ref.compacted for ref in situation.head.streams.get(f"log/{source.identity}", ())):
                 raise situation.refusal(
                     f"{vertex.description} depends on the order of arrival, and the history of {source.description} is "

@@ -58,9 +58,10 @@ async def test_a_server_that_does_not_answer_for_a_while(tmp_path: Path, own_azu
         await runtime.snapshot()
         own_azurite.pause()
         write_words(folder / "b.jsonl", random.Random(2), 300)
-        asked = asyncio.create_task(runtime.snapshot())
         while runtime.statistics().rows_read < 600 or not runtime.statistics().snapshot_age:
             await asyncio.sleep(0.001)
+        asked = asyncio.create_task(runtime.snapshot())
+        await asyncio.sleep(0)
         assert not asked.done()
         own_azurite.resume()
         await asked

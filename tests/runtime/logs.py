@@ -87,8 +87,18 @@ async def writing(
     """A run over a root; at its end the root is not released, as if it had been killed."""
     root = await Root.open(store, clock=(clock := ManualClock()), retain_snapshots=2)
     await root.claim(mode="M", access="A", takeover=takeover)
+    assert root.head is not None
     snapshots = Snapshots(
-        root, graph={}, rules={STREAM: rule}, facts=facts, bounds=bounds, compression="zstd", clock=clock
+        root,
+        graph={},
+        mode="M",
+        access="A",
+        streams=root.head.streams,
+        rules={STREAM: rule},
+        facts=root.head.logs if facts is None else facts,
+        bounds=bounds,
+        compression="zstd",
+        clock=clock,
     )
     async with AsyncExitStack() as closing, anyio.create_task_group() as group:
         try:

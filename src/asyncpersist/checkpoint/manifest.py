@@ -63,12 +63,14 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of the log of one source.
 
     `since`: the epoch after which it holds all that the source gave; 0: from the source's beginning. `ids`: its rows
-    have their ids. `retracted` counts the rows that were taken back and not compacted since; `settled` is how many rows
-    it had when it was last looked at whether compacting it pays.
+    have their ids; `assigned`: some were given to them later, so that the source does not know them. `retracted` counts
+    the rows that were taken back and not compacted since; `settled` is how many rows it had when it was last looked at
+    whether compacting it pays.
     """
 
     since: int = 0
     ids: bool = False
+    assigned: bool = False
     retracted: int = 0
     settled: int = 0
 

@@ -47,6 +47,7 @@ __all__ = ["ClaimContended", "Piece", "Problem", "Root"]
 
 _LISTING_EVERY = 1000
 _MANY = 200
+_MANY_SNAPSHOTS = 32
 _LEFT_LYING = 8
 """Manifests that nobody follows, up to which a restart does not commit only to get rid of them."""
 
@@ -457,5 +458,5 @@ class Root:
 
 async def _decided(facts: Facts) -> Retention:
     """What is kept and condemned; where many keys were listed, decided in a thread."""
-    many = facts.stored is not None and len(facts.stored) > _MANY
+    many = len(facts.ancestors) > _MANY_SNAPSHOTS or (facts.stored is not None and len(facts.stored) > _MANY)
     return await asyncio.to_thread(retain, facts) if many else retain(facts)

@@ -55,8 +55,8 @@ def replay(
 ) -> None:
     """Give a graph again what its sources gave: a recording, or what a run has in its logs, which is only read.
 
-    Outputs are new files; they cannot be those of the run that is replayed. The graph may be another one, as long as
-    its sources are the same. Signals and exit codes are as in `asyncpersist run`.
+    Outputs are new files, in the place of what is there; those of a run that goes on with this state are refused. The
+    graph may be another one, as long as its sources are the same. Signals and exit codes are as in `asyncpersist run`.
     """
     config = Config(
         backend_of(recording),

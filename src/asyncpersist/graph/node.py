@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from asyncpersist.dtypes import DType
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from asyncpersist.io.source import Source
 
 __all__ = ["Demands", "Node", "OperatorNode", "SinkNode", "SourceNode"]
+
+
+_numbers = count()
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Node:
     definition: Mapping[str, Any]
     inputs: tuple[Node, ...] = ()
     name: str | None = None
+    number: int = field(default_factory=_numbers.__next__, init=False)
+    """Grows with every node that is made: which of two that are alike in all else is the first."""
 
     def __post_init__(self) -> None:
         try:

@@ -1,17 +1,16 @@
 """From a graph to a plan: an order, an identity for every node, and what is asked of each operator.
 
 Identity: a node is known by its `name=`, else by its definition and those of its inputs, with an ordinal only between
-identical ones. So renaming a variable or reordering definitions changes nothing. What writes to another path is another
-output, whatever its name. A fingerprint says whether a node
-computes the same from the same: of a source with a name only what kind it is and its schema are part of it, so that
-its files may move.
+identical ones, in the order in which they were defined. So renaming a variable or reordering definitions changes
+nothing. What writes to another path is another output. A fingerprint says whether a node computes the same from the
+same: of a source with a name only what kind it is and its schema are part of it, so that its files may move.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from asyncpersist.errors import GraphError
 from asyncpersist.graph.context import Graph
 from asyncpersist.graph.node import Demands, Node, OperatorNode, SinkNode, SourceNode
 
-__all__ = ["Plan", "Vertex", "differences", "plan_graph", "schema_of"]
+__all__ = ["Plan", "Vertex", "differences", "ids_asked_for", "plan_graph", "schema_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,17 @@ def plan_graph(graph: Graph, *, persistent: bool, identified: bool = False, rule
     sources = _sources(order, inputs)
     demands = _demands(order, inputs, persistent, identified)
     return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, sources, demands)))
+
+
+def ids_asked_for(plan: Plan, by: Collection[str]) -> frozenset[str]:
+    """The sources whose rows need ids for the sake of some nodes, all by identity."""
+    asked = [False] * len(plan.vertices)
+    for position in range(len(plan.vertices) - 1, -1, -1):
+        vertex = plan.vertices[position]
+        if vertex.identity in by:
+            for parent, want in zip(vertex.inputs, _asks(vertex.node, asked[position]), strict=True):
+                asked[parent] = asked[parent] or want
+    return frozenset(v.identity for v, want in zip(plan.vertices, asked, strict=True) if want)
 
 
 def differences(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -169,30 +179,32 @@ def _identities(order: list[Node], fingerprints: list[str], rules: Literal[1, 2]
     for (kind, name), count in named.items():
         if count > 1:
             raise GraphError(f"the name {name!r} is given to {count} different {kind}s; names must be unique")
-    ordinals: Counter[str] = Counter()
+    alike: dict[str, list[int]] = {}
+    for node, fingerprint in sorted(zip(order, fingerprints, strict=True), key=lambda pair: pair[0].number):
+        alike.setdefault(fingerprint, []).append(node.number)
     identities = []
     for node, fingerprint in zip(order, fingerprints, strict=True):
         if node.name is not None:
             path = node.definition.get("path") if rules > 1 and isinstance(node, SinkNode) else None
             identities.append(f"{node.kind}.{node.name}" + (f" ({path})" if path else ""))
             continue
-        ordinal = ordinals[fingerprint]
-        ordinals[fingerprint] += 1
+        ordinal = alike[fingerprint].index(node.number)
         identities.append(f"{node.kind}-{fingerprint}" + (f"-{ordinal}" if ordinal else ""))
     return identities
+
+
+def _asks(node: Node, ids: bool) -> tuple[bool, ...]:
+    """For each input of a node, whether it needs ids; `ids`: its output has to have them."""
+    if isinstance(node, OperatorNode):
+        return node.input_ids(ids)
+    return (node.sink.needs_ids,) if isinstance(node, SinkNode) else ()
 
 
 def _demands(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool, identified: bool) -> list[Demands]:
     # With ids, a source whose single rows are removed by their values could not take them back.
     ids = [identified and isinstance(node, SourceNode) and node.source.remover is None for node in order]
     for position in range(len(order) - 1, -1, -1):
-        node = order[position]
-        wanted: tuple[bool, ...] = ()
-        if isinstance(node, OperatorNode):
-            wanted = node.input_ids(ids[position])
-        elif isinstance(node, SinkNode):
-            wanted = (node.sink.needs_ids,)
-        for parent, want in zip(inputs[position], wanted, strict=True):
+        for parent, want in zip(inputs[position], _asks(order[position], ids[position]), strict=True):
             ids[parent] = ids[parent] or want
     appends: list[bool] = []
     demands: list[Demands] = []

@@ -98,7 +98,7 @@ class FileSource(Source):
             self._chunk_bytes,
             parts=needs.parts,
             # A single row could not be given with the order or the metadata it was given with before.
-            tail_rows=needs.parts and not needs.order and not self._with_metadata,
+            tail_rows=needs.parts and needs.singly and not needs.order and not self._with_metadata,
             waits=self.streaming,
             clock=self._clock,
         )

@@ -52,12 +52,14 @@ class Needs:
     """What a run needs of the rows of a source.
 
     `ids`: they carry the column `ID`. `parts`: they carry the column `PART`, and what changed may be retracted; without
-    it nothing may ever be taken back. `order`: they come in the order of reading and are not consolidated.
+    it nothing may ever be taken back. `order`: they come in the order of reading and are not consolidated. `singly`:
+    a single row of an earlier run may be taken back, where the source knows which; without it, only its whole part.
     """
 
     ids: bool = False
     parts: bool = False
     order: bool = False
+    singly: bool = True
 
 
 class SourceReader(ABC):

@@ -31,7 +31,7 @@ class StoppedEarly(Exception):
 class Beginning:
     """`logs` are those that are kept on. `tell` ends an epoch: it steps the rest and tells the sinks what there is.
 
-    Once `stop` is set it ends early.
+    A replay holds `between` while it steps an epoch; `fill` is called with it held. Once `stop` is set it ends early.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Beginning:
         epochs: EpochClock,
         logs: Mapping[str, SourceLog],
         tell: Callable[[int], Awaitable[None]],
+        between: asyncio.Lock,
         stop: asyncio.Event,
         scratch: Scratch,
         clock: Clock,
@@ -56,6 +57,7 @@ class Beginning:
         self._epochs = epochs
         self._logs = logs
         self._tell = tell
+        self._between = between
         self._stop = stop
         self._scratch = scratch
         self._clock = clock
@@ -87,23 +89,45 @@ class Beginning:
             while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
                 self._refuse_stopped()
                 yield self._plan.vertices[position].identity, piece
+        async with aclosing(self._history()) as history:
+            async for identity, delta in history:
+                yield identity, delta
         for number, (identity, log) in enumerate(self._found.items()):
+            if log.rule.kept == "whole":
+                continue
             start, reads = self._made.sources[identity], identity in self._made.read
             identifies = start.identified
             if not (identifies or reads):
                 continue
             if identifies:
                 self._logs[identity].supersede()
-            in_order = log.rule.kept == "whole" and not identifies
+            # Of a row that replaces another one, the last one counts.
+            in_order = log.rule.kept == "latest"
             async with aclosing(log.deltas() if in_order else log.net(self._scratch, f"log-{number}")) as deltas:
                 async for found in deltas:
                     self._refuse_stopped()
                     delta = found
                     if identifies:
                         delta = await anyio.to_thread.run_sync(identified, found, identity, start.rule)
-                        self._logs[identity].append(epoch, delta)
+                        # What operators had not seen before they have not seen now.
+                        self._logs[identity].append(start.rule.apart or epoch, delta)
                     if reads:
                         yield identity, delta
+            if identifies:
+                self._logs[identity].seal()
+
+    async def _history(self) -> AsyncGenerator[tuple[str, Delta], None]:
+        """What is in the logs that are kept whole: epoch by epoch over all of them, and stepped so."""
+        assert self._made is not None
+        kept = {i: log for i, log in self._found.items() if log.rule.kept == "whole" and i in self._made.read}
+        epoch = 0
+        async with aclosing(Replay(kept, together=False).rows()) as rows:
+            async for recorded, identity, delta in rows:
+                self._refuse_stopped()
+                if recorded != epoch:
+                    epoch = recorded
+                    await self._stepping.step()
+                yield identity, delta
 
     def _refuse_stopped(self) -> None:
         if self._stop.is_set():
@@ -120,11 +144,12 @@ class Beginning:
                     await self._wait_until(begun[1] + (recorded - begun[0]) / 1000)
                 if self._stop.is_set():
                     return
-                epoch = await self._epochs.next_one() if how == "batch" else recorded
-                async for source, delta in pieces:
-                    await self._stepping.replay(source, delta)
-                    yield delta
-                await self._tell(epoch)
+                async with self._between:
+                    epoch = await self._epochs.next_one() if how == "batch" else recorded
+                    async for source, delta in pieces:
+                        await self._stepping.replay(source, delta)
+                        yield delta
+                    await self._tell(epoch)
 
     async def _wait_until(self, moment: float) -> None:
         """Returns at a moment on the monotonic clock, or when the run is to end."""

@@ -35,7 +35,12 @@ async def copied(logs: Mapping[str, LogReader], scratch: Scratch) -> dict[str, L
             await anyio.to_thread.run_sync(_write, path, await log.get(ref))
             paths[ref.key, ref.start] = path
 
-    await asyncio.gather(*(copy_in_turn() for _ in range(_AT_ONCE)))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(copy_in_turn())
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from None
 
     async def get(ref: ObjectRef) -> bytes:
         return await anyio.to_thread.run_sync(_read, paths[ref.key, ref.start])

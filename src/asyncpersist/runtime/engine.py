@@ -206,14 +206,29 @@ class Engine:
             if self._snapshots is not None:
                 self._compaction = Compaction(self._snapshots, scratch)
             self._logs = self._open_logs(scratch, group)
-            stepping = Stepping(self._plan, self._dataflow, offsets=self._offsets, logs=self._logs, scratch=scratch)
+            stepping = Stepping(
+                self._plan,
+                self._dataflow,
+                offsets=self._offsets,
+                logs=self._logs,
+                scratch=scratch,
+                unseen=self._launched.unseen,
+            )
             try:
                 # Nothing is captured before what has no state was filled: until then the root holds more.
-                await self._begin(stepping, scratch)
+                beginning = self._beginning(stepping, scratch)
+                async with self._between:
+                    if await beginning.fill() and self._turns is not None:
+                        self._turns.step()
                 if self._turns is not None:
                     group.start_soon(self._turns.run)
                 if self._compaction is not None:
                     group.start_soon(self._compaction.run)
+                if (how := self._launch.keeping.replay) is not None:
+                    async for delta in beginning.replay(how):
+                        rows = _rows(delta)
+                        self._rows += rows
+                        self._rows_before -= rows  # they count there, too
                 for position, reader in enumerate(() if self._stopping else readers):
                     group.start_soon(self._pump, position, reader)
                 if not self._launch.starts_sources:
@@ -242,7 +257,7 @@ class Engine:
                 store = self._snapshots
             elif not source.retracts_parts(persistent=self._config is not None):
                 continue
-            elif start is not None and start.seeks and self._launch.keeping.replay is not None:
+            elif identity in self._launched.logs and self._launch.keeping.replay is not None:
                 store = Overlay(scratch, named, self._launched.logs[identity].get)
             else:
                 store = Spool(scratch)
@@ -250,9 +265,8 @@ class Engine:
             logs[identity] = SourceLog(f"log/{identity}", store, group, rule, unseen=rule.apart > 0)
         return logs
 
-    async def _begin(self, stepping: Stepping, scratch: Scratch) -> None:
-        """What comes before anything is read: what has no state is filled, logs are replayed."""
-        beginning = Beginning(
+    def _beginning(self, stepping: Stepping, scratch: Scratch) -> Beginning:
+        return Beginning(
             self._launched,
             plan=self._plan,
             dataflow=self._dataflow,
@@ -260,18 +274,11 @@ class Engine:
             epochs=self._epochs,
             logs=self._logs,
             tell=partial(self._tell, stepping),
+            between=self._between,
             stop=self._stop_asked,
             scratch=scratch,
             clock=self._clock,
         )
-        async with self._between:
-            if await beginning.fill() and self._turns is not None:
-                self._turns.step()
-            if (how := self._launch.keeping.replay) is not None:
-                async for delta in beginning.replay(how):
-                    rows = _rows(delta)
-                    self._rows += rows
-                    self._rows_before -= rows  # they count there, too
 
     async def _pump(self, position: int, reader: SourceReader) -> None:
         with self._pumps[position]:

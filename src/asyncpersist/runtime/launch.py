@@ -23,7 +23,7 @@ from asyncpersist.graph.node import SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan, Vertex
 from asyncpersist.io.source import Needs, SourceReader
 from asyncpersist.objectstore.contract import ObjectStore
-from asyncpersist.persistence import Config
+from asyncpersist.persistence import Config, SnapshotAccess
 from asyncpersist.persistence.keeping import Keeping, keeping_of
 from asyncpersist.runtime import recovery
 from asyncpersist.runtime.copied_logs import copied
@@ -63,6 +63,8 @@ class Launched:
     states: Mapping[str, State] = field(default_factory=dict)
     readers: list[SourceReader] = field(default_factory=list)
     outlets: dict[str, Outlet] = field(default_factory=dict)
+    unseen: Mapping[str, int] = field(default_factory=dict)
+    """By source, the epoch up to which operators have not seen what it gave, where it goes on all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,8 @@ class Launch:
             raise reason from exc
         readers = await self._open_sources(resumption, closing)
         logs = self._logs(root, resumption, head)
-        return Launched(root, snapshots, head, resumption, logs, states, readers, outlets)
+        unseen = dict.fromkeys(self._unseen(resumption), 0 if head is None else head.epoch)
+        return Launched(root, snapshots, head, resumption, logs, states, readers, outlets, unseen)
 
     async def _open_to_read(self, store: ObjectStore, closing: AsyncExitStack, scratch: Scratch) -> Launched:
         """A replay that changes nothing: neither is the root claimed, nor what belongs to its owner touched."""
@@ -143,7 +146,7 @@ class Launch:
             resumption, logs = self._replayed(root, head, store)
             try:
                 fetched = await recovery.fetch(root, head, self._sought(resumption))
-                if not (await root.owner_state()).proven_gone:
+                if self._reads_for_long or not (await root.owner_state()).proven_gone:
                     logs = await copied(logs, scratch)
                 break
             except DamagedState:
@@ -157,6 +160,11 @@ class Launch:
         readers = await self._open_sources(resumption, closing)
         return Launched(None, None, head, resumption, logs, {}, readers, outlets)
 
+    @property
+    def _reads_for_long(self) -> bool:
+        """Whether a replay may still read logs when an owner who had ended has come back."""
+        return self.keeping.replay == "realtime" or self.starts_sources
+
     def _replayed(
         self, root: Root, head: Manifest | None, store: ObjectStore
     ) -> tuple[Resumption, dict[str, LogReader]]:
@@ -168,7 +176,7 @@ class Launch:
             )
         resumption = self._resume(head, store)
         logs = self._logs(root, resumption, head)
-        if not logs:
+        if not logs and not any(identity in head.logs for identity in resumption.sources):
             recorded = ", ".join(head.graph[identity]["description"] for identity in sorted(head.logs))
             raise StateError(
                 f"{store.describe()} holds nothing to replay of the sources of this graph: there are logs of "
@@ -240,13 +248,16 @@ class Launch:
             assert head is not None
             logger.warning("the graph has changed since epoch %d:\n  %s", head.epoch, "\n  ".join(resumption.changes))
         if resumption.empty:
-            names = ", ".join(self.plan.vertices[position].description for position in sorted(resumption.empty))
+            vertices = (self.plan.vertices[position].description for position in sorted(resumption.empty))
+            names = ", ".join(dict.fromkeys(vertices))
             logger.warning(
                 "persistence mode %s, access %s: state of operators is not kept, so these begin empty: %s",
                 self.config.persistence_mode.name,
                 self.config.snapshot_access.name,
                 names,
             )
+        if head is not None and head.access == "RECORD" and self.config.snapshot_access is SnapshotAccess.FULL:
+            logger.warning("what was a recording is the state of this run from now on, and grows with it")
         if self.keeping.named_only and not any(node.name for _, node in self.plan.sources):
             logger.warning(
                 "persistence mode %s keeps named sources only, and none has a name=: nothing of them is kept",
@@ -254,6 +265,12 @@ class Launch:
             )
 
     # What belongs to whom
+
+    def _unseen(self, resumption: Resumption) -> list[str]:
+        """The sources that go on where they were, while operators have seen nothing of what they gave."""
+        if self.keeping.rebuilds or self.keeping.replay is not None:
+            return []
+        return [identity for identity, start in resumption.sources.items() if start.seeks]
 
     def _kept_states(self, resumption: Resumption) -> dict[str, State]:
         states: dict[str, State] = {}
@@ -364,12 +381,15 @@ class Launch:
             reader = await node.source.open(
                 self.offsets[vertex.identity].current() or None,
                 identity=vertex.identity,
-                needs=self._needs(vertex, node),
+                needs=self._needs(vertex, node, resumption),
             )
             closing.push_async_callback(reader.aclose)
             readers.append(reader)
         return readers
 
-    def _needs(self, vertex: Vertex, node: SourceNode) -> Needs:
+    def _needs(self, vertex: Vertex, node: SourceNode, resumption: Resumption | None) -> Needs:
         parts = node.source.retracts_parts(persistent=self.config is not None)
-        return Needs(ids=vertex.demands.ids, parts=parts, order=node.ordered)
+        singly = resumption is None or not (
+            resumption.sources[vertex.identity].facts.assigned or vertex.identity in self._unseen(resumption)
+        )
+        return Needs(ids=vertex.demands.ids, parts=parts, order=node.ordered, singly=singly)

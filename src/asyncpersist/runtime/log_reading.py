@@ -29,8 +29,8 @@ _T = TypeVar("_T")
 
 _AT_ONCE = 2
 """Objects that are read and decoded while the one before them is used: decoding takes longer than most uses."""
-_IN_MEMORY = 4_000_000
-"""Rows up to which a log is consolidated in memory."""
+_SMALL_ROWS, _SMALL_BYTES = 4_000_000, 32 << 20
+"""Rows and bytes of objects up to which a log is consolidated in memory."""
 _ORDINAL = "__ordinal"
 _SOURCE = "__source"
 
@@ -81,7 +81,8 @@ class LogReader:
 
         `name` is one that nobody else uses in `scratch`.
         """
-        if sum(ref.rows for ref in self.refs) <= _IN_MEMORY:
+        height, size = sum(ref.rows for ref in self.refs), sum(ref.length for ref in self.refs)
+        if height <= _SMALL_ROWS and size <= _SMALL_BYTES:
             deltas = [delta async for delta in self.deltas()]
             if deltas:
                 yield await anyio.to_thread.run_sync(lambda: consolidate(concat(deltas)))

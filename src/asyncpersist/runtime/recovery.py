@@ -15,7 +15,7 @@ from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.state import State
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, OutputError, StoreUnavailable
-from asyncpersist.graph.plan import Plan
+from asyncpersist.graph.plan import Plan, ids_asked_for
 
 __all__ = ["fetch", "fill", "in_present_words", "reason"]
 
@@ -35,12 +35,17 @@ def in_present_words(manifest: Manifest, before: Plan, now: Plan) -> Manifest:
             del graph[old.identity]
             graph[new.identity] = {**entries[new.identity], **known, "fingerprint": new.fingerprint}
             names[old.identity] = new.identity
+    # Who was told ids is still there, or nobody minds that they become others.
+    with_ids = ids_asked_for(now, names.values())
     return msgspec.structs.replace(
         manifest,
         graph=graph,
         streams={_renamed(stream, names): refs for stream, refs in manifest.streams.items()},
         sinks={names.get(identity, identity): position for identity, position in manifest.sinks.items()},
-        logs={names.get(identity, identity): facts for identity, facts in manifest.logs.items()},
+        logs={
+            names.get(identity, identity): msgspec.structs.replace(facts, ids=names.get(identity) in with_ids)
+            for identity, facts in manifest.logs.items()
+        },
     )
 
 

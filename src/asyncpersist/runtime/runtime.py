@@ -16,8 +16,7 @@ from asyncpersist.disk import Disk
 from asyncpersist.errors import GraphError, RunStopped
 from asyncpersist.graph.context import Graph, current_graph
 from asyncpersist.graph.plan import Plan, plan_graph
-from asyncpersist.persistence import Config
-from asyncpersist.persistence.keeping import keeping_of
+from asyncpersist.persistence import Config, SnapshotAccess
 from asyncpersist.runtime.engine import Engine
 from asyncpersist.runtime.statistics import Statistics
 
@@ -161,8 +160,9 @@ class Runtime:
         return self._engine.statistics()
 
     def _plan(self, rules: Literal[1, 2] = 2) -> Plan:
-        whole = self._config is not None and keeping_of(self._config).whole
-        return plan_graph(self._graph, persistent=self._config is not None, identified=whole, rules=rules)
+        # A recording may be given to another graph, which asks for ids.
+        records = self._config is not None and self._config.snapshot_access is SnapshotAccess.RECORD
+        return plan_graph(self._graph, persistent=self._config is not None, identified=records, rules=rules)
 
     def _outcome(self, task: asyncio.Task[None]) -> None:
         """Raises the run's error, if it ended with one."""

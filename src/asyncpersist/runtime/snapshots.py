@@ -231,7 +231,7 @@ class Snapshots:
         return await self.in_thread(lambda: part.encode(self.compression))
 
     def _piece(self, encoded: Encoded, epoch: int) -> Piece:
-        first = self._root.head.epoch + 1 if self._root.head else 0
+        first = min(epoch, self._root.head.epoch + 1 if self._root.head else 0)
         return Piece(
             data=encoded.data, rows=encoded.rows, first_epoch=first, last_epoch=epoch, compacted=encoded.compacted
         )

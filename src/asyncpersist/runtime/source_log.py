@@ -27,7 +27,7 @@ __all__ = ["LogStore", "SourceLog"]
 
 _SEGMENT_BYTES = 32 << 20
 """Size in memory at which a segment is written without waiting for a barrier."""
-_SMALL_ROWS = 4096
+_SMALL_BYTES = 4096
 _MOST_SMALL = 256
 """So many small deltas in a row become one, under their epochs: each takes a kilobyte besides, and is looked at by
 every retraction."""
@@ -96,19 +96,24 @@ class SourceLog:
         if delta.is_empty():
             return
         self._deltas.append(([(epoch, delta.height)], delta))
-        self._size += int(delta.rows.estimated_size())
+        size = int(delta.rows.estimated_size())
+        self._size += size
         if self._size >= _SEGMENT_BYTES:
             self._write()
             return
-        self._small = self._small + 1 if delta.height < _SMALL_ROWS else 0
+        self._small = self._small + 1 if size < _SMALL_BYTES else 0
         if self._small == _MOST_SMALL:
             self._deltas[-_MOST_SMALL:] = [_one(self._deltas[-_MOST_SMALL:])]
             self._small = 0
 
-    def cut(self) -> LogCut:
-        """At a barrier: the segments since the last one, in order, as they become written."""
+    def seal(self) -> None:
+        """What was appended so far lies in other segments than what comes."""
         if self._deltas:
             self._write()
+
+    def cut(self) -> LogCut:
+        """At a barrier: the segments since the last one, in order, as they become written."""
+        self.seal()
         self._cut, self._segments = self._segments, []
         complete = self._begun_anew == "uncut"
         self._begun_anew = "cut" if complete else self._begun_anew

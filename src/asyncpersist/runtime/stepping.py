@@ -6,6 +6,7 @@ nothing of it leaves before the epoch is whole.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -28,6 +29,8 @@ from asyncpersist.runtime.source_log import SourceLog
 
 __all__ = ["Stepping"]
 
+logger = logging.getLogger("asyncpersist")
+
 _PASS_BYTES = 96 << 20
 """Bytes of rows at which a pass is made although more of the epoch is to come."""
 _OUTPUT_ROWS = 1 << 20
@@ -39,7 +42,10 @@ _ORDER_BITS = 22
 
 
 class Stepping:
-    """The epochs of one run; `logs` by source, for those that have one."""
+    """The epochs of one run; `logs` by source, for those that have one.
+
+    `unseen`: by source, the epoch up to which operators have not seen what it gave, so that it is not taken back.
+    """
 
     def __init__(
         self,
@@ -49,8 +55,10 @@ class Stepping:
         offsets: Mapping[str, OffsetTable],
         logs: Mapping[str, SourceLog],
         scratch: Scratch,
+        unseen: Mapping[str, int] | None = None,
     ) -> None:
         self._dataflow = dataflow
+        self._unseen = dict(unseen or {})
         self._offsets = offsets
         self._logs = logs
         self._scratch = scratch
@@ -72,6 +80,10 @@ class Stepping:
             await self._pend(identity, delta)
         await self._pass()
         self._only = None
+
+    async def step(self) -> None:
+        """Steps what was taken in so far, which is a part of the epoch."""
+        await self._pass()
 
     async def replay(self, source: str, delta: Delta) -> None:
         """Takes in what a source gave in an earlier run, which its log has already."""
@@ -121,6 +133,14 @@ class Stepping:
             async for piece in pieces:
                 await self._pend(source, piece)
         for partition in retracts:
+            if 0 < offsets.since(partition) <= self._unseen.get(source, 0):
+                del self._unseen[source]
+                logger.warning(
+                    "%s: %s was read in an earlier run and is another now, or gone. This run has no state of that "
+                    "time, so that what was read of it, and of others like it, is not taken back.",
+                    source,
+                    partition,
+                )
             offsets.retract(partition)
 
     def _in_order(self, epoch: int, source: str, delta: Delta) -> Delta:
@@ -171,6 +191,8 @@ class Stepping:
         now = [name for source, name in self._removers.items() if any(map(_takes_back, pending.get(source, ())))]
         names = now or list(self._removers.values())
         who = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+        if self._unseen:
+            who = f"{who} removed a row that was given in an earlier run, of which this one has no state; or it"
         return InputError(
             f"{who} removed a row that it had not given, or had removed before: {exc}. remove() takes the values with "
             "which a row was given, once for each time; with a primary key in the schema it may name what is not there."

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from asyncpersist.errors import GraphChanged, GraphError
 from asyncpersist.graph.node import OperatorNode, SinkNode, SourceNode
-from asyncpersist.runtime.resuming.sinks import SinkStart, start_sink
+from asyncpersist.runtime.resuming.sinks import SinkStart, start_sinks
 from asyncpersist.runtime.resuming.situation import Situation
 from asyncpersist.runtime.resuming.sources import SourceStart, start_source
 
@@ -58,11 +58,7 @@ def resume(situation: Situation) -> Resumption:
     if situation.keeping.rebuilds:
         # What cannot be filled is the reason why, and says what would help, before what is behind it does.
         _filling(situation, made, fresh)
-    told = _told(situation, fresh)
-    sinks = {
-        vertex.identity: start_sink(situation, position, told=position in told)
-        for position, vertex in situation.of(SinkNode)
-    }
+    sinks = start_sinks(situation, _told(situation, fresh, sources))
     made = replace(made, sinks=sinks)
     if situation.keeping.rebuilds:
         untold = {
@@ -118,11 +114,15 @@ def _has_content(situation: Situation, position: int, sources: Mapping[str, Sour
     return any(sources[vertex.identity].seeks and situation.was_read(vertex) for vertex in above)
 
 
-def _told(situation: Situation, fresh: Collection[int]) -> frozenset[int]:
-    """The nodes whose output goes on from what it was: neither they nor any operator above is fresh."""
+def _told(situation: Situation, fresh: Collection[int], sources: Mapping[str, SourceStart]) -> frozenset[int]:
+    """The nodes whose output goes on from what it was: neither they nor anything above is fresh, or begins anew."""
     told: set[int] = set()
     for position, vertex in enumerate(situation.vertices):
-        if position not in fresh and told.issuperset(vertex.inputs):
+        if isinstance(vertex.node, SourceNode):
+            anew = vertex.identity in situation.before and not sources[vertex.identity].seeks
+        else:
+            anew = position in fresh and situation.keeping.rebuilds
+        if not anew and told.issuperset(vertex.inputs):
             told.add(position)
     return frozenset(told)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal
 
 from asyncpersist.errors import OutputError
 from asyncpersist.graph.node import SinkNode
@@ -11,7 +12,7 @@ from asyncpersist.graph.plan import Vertex
 from asyncpersist.io.sink import Position
 from asyncpersist.runtime.resuming.situation import Situation
 
-__all__ = ["SinkStart", "start_sink"]
+__all__ = ["SinkStart", "start_sinks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,10 @@ class SinkStart:
     position: Position | None = None
 
 
-def start_sink(situation: Situation, position: int, *, told: bool) -> SinkStart:
+def _start_sink(situation: Situation, position: int, *, told: bool) -> SinkStart | None:
     """How the sink at `position` begins; `told`: what it is given is what it was given before, and the rest of it.
 
-    Raises `GraphChanged` or `ModeChanged` if its readers were told something else, `OutputError` if a replay would
-    write over it.
+    None if its readers were told something else. Raises `OutputError` if a replay would write over it.
     """
     vertex = situation.vertices[position]
     node = vertex.node
@@ -42,14 +42,33 @@ def start_sink(situation: Situation, position: int, *, told: bool) -> SinkStart:
     if before is None or committed is None:
         output = node.sink.output
         if output is not None and not node.sink.overwrites and _was_written(situation, output):
-            _refuse_contradiction(situation, vertex)
+            return None
         # It may have been claimed by a run that committed nothing.
         return SinkStart("new", None if node.sink.overwrites else committed)
-    if before["fingerprint"] == vertex.fingerprint and (told or not situation.keeping.rebuilds):
+    # In this mode what is read again is given again, as everybody knows.
+    told = told or situation.keeping.outputs == "reached"
+    if before["fingerprint"] == vertex.fingerprint and told:
         return SinkStart("continue", committed)
-    if not node.sink.overwrites:
-        _refuse_contradiction(situation, vertex)
-    return SinkStart("new")
+    return SinkStart("new") if node.sink.overwrites else None
+
+
+def start_sinks(situation: Situation, told: Collection[int]) -> dict[str, SinkStart]:
+    """How all sinks begin, by identity; `told` are the positions of those whose input goes on from what it was.
+
+    Raises `GraphChanged` or `ModeChanged`, which name those whose readers were told something else; `OutputError`.
+    """
+    starts = {
+        vertex: _start_sink(situation, position, told=position in told) for position, vertex in situation.of(SinkNode)
+    }
+    contradicted = [vertex.description for vertex, start in starts.items() if start is None]
+    if contradicted:
+        raise situation.refusal(
+            f"Readers of {', '.join(contradicted)} were told something else than what they would be given now. Give "
+            'each another place, where it starts with all that is there; or say on_restart="overwrite" where it is '
+            "written, for one run: then a new output with all that is there replaces the old one; or restore the "
+            "graph. Nothing was changed."
+        )
+    return {vertex.identity: start for vertex, start in starts.items() if start is not None}
 
 
 def _goes_on(situation: Situation, vertex: Vertex) -> bool:
@@ -70,14 +89,6 @@ def _was_written(situation: Situation, output: str) -> bool:
         entry.get("output") == output and identity in situation.positions
         for identity, entry in situation.before.items()
         if identity not in situation.now
-    )
-
-
-def _refuse_contradiction(situation: Situation, vertex: Vertex) -> NoReturn:
-    raise situation.refusal(
-        f"{vertex.description} has told its readers something else than what it would be given now. Give it another "
-        'place, where it starts with all that is there; or say on_restart="overwrite" where it is written, and a new '
-        "output with all that is there replaces the old one; or restore the graph. Nothing was changed."
     )
 
 

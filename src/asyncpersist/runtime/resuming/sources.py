@@ -58,9 +58,16 @@ def start_source(situation: Situation, position: int) -> SourceStart:
     if has_content and by_parts and keeping.states:
         _refuse_gap(situation, vertex, facts, "taken back, should one of its files change")
     lacks_ids = facts is not None and has_content and rule.identified and not facts.ids
+    if lacks_ids and rule.kept == "whole":
+        raise GraphChanged(
+            f"{situation.where}: this graph asks for ids of the rows of {vertex.description} (a subscription, or a "
+            "reducer such as argmin, argmax or tuple), which its log does not hold, and its history, which an operator "
+            "of this graph needs, would be lost if it was written anew. Leave that out, or start anew with another "
+            "directory. Nothing was changed."
+        )
     if facts is None:
         facts = LogFacts(since=0 if situation.head is None else situation.head.epoch)
-    facts = msgspec.structs.replace(facts, ids=rule.identified)
+    facts = msgspec.structs.replace(facts, ids=rule.identified, assigned=facts.assigned or lacks_ids)
     return SourceStart(seeks=seeks, keeps=True, logs=True, rule=rule, facts=facts, identified=lacks_ids)
 
 

@@ -214,7 +214,7 @@ def test_a_changed_graph(place: Path, here: Callable[..., Outcome]) -> None:
     assert "added: filter (word)" in done.stderr
     done = run(place, "other:graph", "--state", "state")
     assert done.returncode == 1
-    assert "has told its readers something else" in done.stderr
+    assert "were told something else" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

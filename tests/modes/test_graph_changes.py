@@ -186,7 +186,7 @@ async def test_an_output_behind_a_changed_operator(place: Place, mode: M, caplog
     place.write("in/1.jsonl", *WORDS)
     await run(graph_of(counting(place)), place.config(mode))
     words = (place / "words.csv").read_text()
-    says = r"(?s)the graph is not the one.*out\.csv\) has told its readers something else.*on_restart=.overwrite"
+    says = r"(?s)the graph is not the one.*out\.csv\) were told something else.*on_restart=.overwrite"
     await refused(place, counting(place, least="b"), says, mode)
 
     # In another place it gets all that is there.
@@ -199,7 +199,7 @@ async def test_an_output_behind_a_changed_operator(place: Place, mode: M, caplog
     assert rows_in(place / "out.csv") == counts(*WORDS), "the old one is left alone"
 
     # Or it says that it may be overwritten.
-    await refused(place, counting(place, least="c", output="other.csv"), "has told its readers something else", mode)
+    await refused(place, counting(place, least="c", output="other.csv"), "were told something else", mode)
     await run(graph_of(counting(place, least="c", output="other.csv", on_restart="overwrite")), place.config(mode))
     assert changes(place / "other.csv")[0][::2] == (("c", "1"), 1)
     assert rows_in(place / "other.csv") == counts("c")
@@ -219,7 +219,7 @@ async def test_every_kind_of_output_behind_a_changed_operator(in_memory: Place, 
 
     await run(graph_of(lambda: define("a")), in_memory.config())
     told.changes.clear()
-    await refused(in_memory, lambda: define("b"), "has told its readers something else")
+    await refused(in_memory, lambda: define("b"), "were told something else")
     assert told.changes == []
     await run(graph_of(lambda: define("b", on_restart="overwrite")), in_memory.config())
     if kind == "parquet":

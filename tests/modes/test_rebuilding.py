@@ -135,7 +135,7 @@ async def test_from_udf_caching_to_all(in_memory: Place) -> None:
     for words in (("a", "b"), ("a", "b", "a")):
         await run(of_feed(in_memory, *words), in_memory.config(M.UDF_CACHING))
     words = (in_memory / "out-words.csv").read_text()
-    with pytest.raises(ModeChanged, match=r"mode UDF_CACHING.* has told its readers something else"):
+    with pytest.raises(ModeChanged, match=r"mode UDF_CACHING.* were told something else"):
         await run(of_feed(in_memory, "a", "b", "a"), in_memory.config())
 
     def other(*fed: str) -> ap.Graph:

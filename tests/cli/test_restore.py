@@ -241,3 +241,17 @@ def test_one_that_is_due_to_be_deleted_is_refused(command: Command, job: Job) ->
     assert (said.code, done.code) == (1, 1)
     assert "It would be refused: it has expired" in said.out
     assert f"the snapshot {sequence} has expired" in done.err
+
+
+def test_an_output_that_went_another_way_since_is_said(command: Command, job: Job) -> None:
+    assert command("snapshots", job.state, "--keep", "third").code == 0
+    first = min(entry["sequence"] for entry in snapshots(command, job) if entry["kind"] == "snapshot")
+    then = job.output.read_bytes()
+    assert command("restore", job.state, "--to", first, "--yes").code == 0
+    job.run(400, 9)
+    said = command("restore", job.state, "--to", "third").out
+    assert "the next run will refuse it" in said
+    assert "put a copy of the file from that time there" in said
+    assert command("restore", job.state, "--to", "third", "--json").json["outputs"][0]["trouble"]
+    job.output.write_bytes(then)
+    assert "the next run will refuse it" not in command("restore", job.state, "--to", "third").out

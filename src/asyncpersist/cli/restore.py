@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,22 +17,33 @@ from asyncpersist.cli.points import Takeover, Yes, refusal_of_owner
 from asyncpersist.cli.printing import AsJson, State, describe, say, say_json
 from asyncpersist.cli.state_location import open_state
 from asyncpersist.clock import SystemClock
+from asyncpersist.errors import OutputError
+from asyncpersist.io.output_file import Mark, examine
 
 __all__ = ["Intent", "Output", "restore"]
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What becomes of one output. `now` is None where it is not known or there was none."""
+    """What becomes of one output. `now` is None where it is not known or there was none.
+
+    `trouble`: what is at its place is not what was written there then, and more.
+    """
 
     identity: str
     description: str
     now: dict[str, Any] | None
     then: dict[str, Any]
+    trouble: str | None = None
 
     def tell(self) -> str:
         """For people."""
         length = self.then.get("length")
+        if self.trouble is not None:
+            return (
+                f"{self.description}: the next run will refuse it: {self.trouble} Before you run, put a copy of the "
+                "file from that time there."
+            )
         if not isinstance(length, int):
             return f"{self.description}: goes on at {self.then}"
         before = None if self.now is None else self.now.get("length")
@@ -117,16 +130,30 @@ async def _intend(history: History, chosen: Manifest, *, takeover: bool) -> Inte
         given_up=tuple(e.sequence for e in history.entries if e.kept and not e.names and e.sequence > chosen.sequence),
         rows_again=None if rows_again is None else max(rows_again, 0),
         outputs=tuple(
-            Output(
-                identity,
-                str(chosen.graph.get(identity, {}).get("description", identity)),
-                None if head is None else head.sinks.get(identity),
-                position,
-            )
-            for identity, position in chosen.sinks.items()
+            [
+                Output(
+                    identity,
+                    str(chosen.graph.get(identity, {}).get("description", identity)),
+                    None if head is None else head.sinks.get(identity),
+                    position,
+                    await asyncio.to_thread(_trouble, chosen.graph.get(identity, {}).get("output"), position),
+                )
+                for identity, position in chosen.sinks.items()
+            ]
         ),
         refusals=tuple(refusals),
     )
+
+
+def _trouble(path: str | None, position: Mapping[str, Any]) -> str | None:
+    """What the next run would say of a file that does not begin with what was written to it then."""
+    if path is None or not {"length", "tail"} <= position.keys():
+        return None
+    try:
+        examine(Path(path), Mark(position["length"], position["tail"]), anew=False)
+    except OutputError as exc:
+        return str(exc).partition(" Put back what was there")[0]
+    return None
 
 
 def _tell(intent: Intent, history: History, chosen: Manifest) -> None:

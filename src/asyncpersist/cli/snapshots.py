@@ -73,7 +73,17 @@ async def _snapshots(
         say_json(_as_dict(history))
         return
     lines = table(
-        "number", "kind", "epoch", "epoch as time", "written", "bytes", "rows", "name", "", numbers=(0, 2, 5, 6)
+        "number",
+        "kind",
+        "epoch",
+        "epoch as time",
+        "written",
+        "bytes",
+        "rows kept",
+        "mode",
+        "name",
+        "",
+        numbers=(0, 2, 5, 6),
     )
     for entry in history.entries:
         lines.add_row(*_cells(entry, history.head))
@@ -85,7 +95,7 @@ async def _snapshots(
 def _cells(entry: Entry, head: Manifest | None) -> tuple[str, ...]:
     manifest = entry.manifest
     if manifest is None:
-        return (str(entry.sequence), "", "", "", "", "", "", _names(entry), f"damaged: {entry.damage}")
+        return (str(entry.sequence), "", "", "", "", "", "", "", _names(entry), f"damaged: {entry.damage}")
     mark = "head" if manifest is head else "" if entry.kept else "left behind"
     return (
         str(manifest.sequence),
@@ -95,6 +105,7 @@ def _cells(entry: Entry, head: Manifest | None) -> tuple[str, ...]:
         utc(manifest.written_at),
         str(_bytes(manifest)),
         str(_rows(manifest)),
+        manifest.mode if manifest.access == "FULL" else f"{manifest.mode}, {manifest.access}",
         _names(entry),
         mark,
     )
@@ -135,6 +146,8 @@ def _entry_as_dict(entry: Entry, head: Manifest | None) -> dict[str, Any]:
         "head": manifest is head,
         "kept": entry.kept,
         "names": entry.names,
+        "mode": manifest.mode,
+        "access": manifest.access,
         "epoch": manifest.epoch,
         "epoch_utc": epoch_utc(manifest.epoch),
         "written_at": manifest.written_at,

@@ -138,6 +138,12 @@ class Accumulated:
         self.rows = +self.rows
         assert all(count == 1 for count in self.rows.values())
 
+    def assert_told_by(self, operator: Operator) -> None:
+        """What an operator tells of its output is all of it, every row once and as it was emitted."""
+        pieces = list(operator.present())
+        assert all(piece.weights is None for piece in pieces)
+        assert Counter(plain(row) for piece in pieces for row in piece.rows.rows()) == self.rows
+
 
 class Saved:
     """The increments of an operator's states, and new operators made of them."""

@@ -137,12 +137,14 @@ def check(
         ids = {id(row) for row in retracted}
         live = [row for row in live if id(row) not in ids] + inserted
         output.take(operator.step([delta(SCHEMA, inserted, retracted, ids=True)]))
+        output.assert_told_by(operator)
         assert output.rows == expected(keys, reductions, live)
         if (captures | restarts) >> number & 1:
             saved.capture(operator)
         if restarts >> number & 1:
             operator = make()
             saved.restore(operator)
+            output.assert_told_by(operator)
 
 
 bits = st.sampled_from([4, 64])
@@ -194,11 +196,13 @@ def test_unique(keys: list[str], column: str, history: Any, hash_bits: int, rest
         ids = {id(row) for row in retracted}
         live = [row for row in live if id(row) not in ids] + inserted
         output.take(operator.step([delta(schema, inserted, retracted, ids=False)]))
+        output.assert_told_by(operator)
         assert output.rows == expected(keys, reductions, live)
         if restarts >> number & 1:
             saved.capture(operator)
             operator = GroupBy(types, reductions, hash_bits=hash_bits)
             saved.restore(operator)
+            output.assert_told_by(operator)
 
 
 def test_unique_refuses_two_values() -> None:

@@ -27,8 +27,8 @@ def test_killed_at_every_write_in_turn(jobs: Jobs, tmp_path: Path, when: str) ->
     rng = random.Random(3)
     folder = tmp_path / "in"
     folder.mkdir()
-    write_words(folder / "a.jsonl", rng, 60)
-    write_words(folder / "b.jsonl", rng, 30)
+    write_words(folder / "a.jsonl", rng, 36)
+    write_words(folder / "b.jsonl", rng, 12)
     call = 1
     while True:
         output, state = tmp_path / f"{call}.csv", tmp_path / f"state{call}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,23 @@ from tests.servers import azurite as azure
 from tests.servers.azurite import Azurite
 from tests.servers.moto import Moto
 
+STORES = ["memory", "filesystem"]
+EVERYWHERE = STORES if os.environ.get("ASYNCPERSIST_EVERYWHERE") else STORES[:1]
+"""Where the kind of store makes no difference; `scripts/torture` takes all all the same."""
 
-@pytest.fixture(params=["memory", "filesystem"])
+
+def _place(kind: str, path: Path) -> Place:
+    return Place(path, Backend.memory() if kind == "memory" else Backend.filesystem(path / "state"))
+
+
+@pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    memory = request.param == "memory"
-    return Place(tmp_path, Backend.memory() if memory else Backend.filesystem(tmp_path / "state"))
+    return _place(request.param, tmp_path)
 
 
-@pytest.fixture
-def in_memory(tmp_path: Path) -> Place:
-    """Where the kind of store makes no difference."""
-    return Place(tmp_path, Backend.memory())
+@pytest.fixture(params=EVERYWHERE)
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return _place(request.param, tmp_path)
 
 
 @pytest.fixture(params=["s3", "azure"])

@@ -78,44 +78,42 @@ async def test_a_recording(place: Place, mode: M) -> None:
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, M.OPERATOR_PERSISTING, M.UDF_CACHING, M.BATCH])
-async def test_a_recording_onto_the_state_of_a_run(in_memory: Place, mode: M) -> None:
-    await run(define(in_memory, Feed("a")), in_memory.config(mode))
-    before = await in_memory.contents()
+async def test_a_recording_onto_the_state_of_a_run(anywhere: Place, mode: M) -> None:
+    await run(define(anywhere, Feed("a")), anywhere.config(mode))
+    before = await anywhere.contents()
     with pytest.raises(ModeChanged, match="holds a recording or the state of a run already"):
-        await run(define(in_memory, Feed("a"), "other.csv"), in_memory.config(M.PERSISTING, A.RECORD))
-    assert await in_memory.contents() == before
-    assert not (in_memory / "other.csv").exists()
+        await run(define(anywhere, Feed("a"), "other.csv"), anywhere.config(M.PERSISTING, A.RECORD))
+    assert await anywhere.contents() == before
+    assert not (anywhere / "other.csv").exists()
 
 
 @pytest.mark.parametrize("mode", REPLAYING)
-async def test_a_recording_of_nothing_named(in_memory: Place, mode: M) -> None:
+async def test_a_recording_of_nothing_named(anywhere: Place, mode: M) -> None:
     feed = Feed("a")
     with pytest.raises(GraphError, match=r"no source has a name=.*PersistenceMode\.PERSISTING"):
-        await run(define(in_memory, feed, name=None), in_memory.config(mode, A.RECORD))
+        await run(define(anywhere, feed, name=None), anywhere.config(mode, A.RECORD))
     assert feed.runs == 0
-    assert await in_memory.contents() == {}
-    await run(define(in_memory, Feed("a"), name=None), in_memory.config(M.PERSISTING, A.RECORD))
+    assert await anywhere.contents() == {}
+    await run(define(anywhere, Feed("a"), name=None), anywhere.config(M.PERSISTING, A.RECORD))
 
 
-async def test_a_recording_that_failed_before_anything_was_recorded(in_memory: Place) -> None:
+async def test_a_recording_that_failed_before_anything_was_recorded(anywhere: Place) -> None:
     with pytest.raises(InputNotFound):
         with ap.Graph() as graph:
-            ap.io.csv.write(file_words(in_memory / "nothing", name="feed"), in_memory / "out.csv")
-        await run(graph, in_memory.config(M.BATCH, A.RECORD))
-    await run(define(in_memory, Feed("a")), in_memory.config(M.BATCH, A.RECORD))
-    await run(
-        define(in_memory, Feed(), "replayed.csv"), in_memory.config(M.BATCH, A.REPLAY, continue_after_replay=False)
-    )
-    assert rows_in(in_memory / "replayed.csv") == counts("a")
+            ap.io.csv.write(file_words(anywhere / "nothing", name="feed"), anywhere / "out.csv")
+        await run(graph, anywhere.config(M.BATCH, A.RECORD))
+    await run(define(anywhere, Feed("a")), anywhere.config(M.BATCH, A.RECORD))
+    await run(define(anywhere, Feed(), "replayed.csv"), anywhere.config(M.BATCH, A.REPLAY, continue_after_replay=False))
+    assert rows_in(anywhere / "replayed.csv") == counts("a")
 
 
-async def test_a_recording_goes_on_in_a_replay_mode(in_memory: Place) -> None:
+async def test_a_recording_goes_on_in_a_replay_mode(anywhere: Place) -> None:
     """FULL replays what was recorded, and appends to it."""
-    await run(define(in_memory, Feed("a")), in_memory.config(M.SPEEDRUN_REPLAY, A.RECORD))
-    await run(define(in_memory, Feed("a", "b")), in_memory.config(M.SPEEDRUN_REPLAY))
-    await run(define(in_memory, Feed("a", "b")), in_memory.config(M.BATCH))
-    assert rows_in(in_memory / "out.csv") == counts("a", "b")
-    head = await in_memory.head()
+    await run(define(anywhere, Feed("a")), anywhere.config(M.SPEEDRUN_REPLAY, A.RECORD))
+    await run(define(anywhere, Feed("a", "b")), anywhere.config(M.SPEEDRUN_REPLAY))
+    await run(define(anywhere, Feed("a", "b")), anywhere.config(M.BATCH))
+    assert rows_in(anywhere / "out.csv") == counts("a", "b")
+    head = await anywhere.head()
     assert sum(ref.rows for ref in head.streams["log/source.feed"]) == 2
 
 
@@ -124,56 +122,56 @@ async def test_a_recording_goes_on_in_a_replay_mode(in_memory: Place) -> None:
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, *REPLAYING])
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_replay(in_memory: Place, mode: M, ends: bool) -> None:
+async def test_a_replay(anywhere: Place, mode: M, ends: bool) -> None:
     """It reads the log, seeks sources if they are started at all, and writes nothing."""
-    await run(define(in_memory, Feed("a", "b", "a"), "recorded.csv"), in_memory.config(M.PERSISTING))
-    before = await in_memory.contents()
+    await run(define(anywhere, Feed("a", "b", "a"), "recorded.csv"), anywhere.config(M.PERSISTING))
+    before = await anywhere.contents()
     feed = Feed("a", "b", "a", "c")
     figures = await run(
-        define(in_memory, feed, "replayed.csv"), in_memory.config(mode, A.REPLAY, continue_after_replay=not ends)
+        define(anywhere, feed, "replayed.csv"), anywhere.config(mode, A.REPLAY, continue_after_replay=not ends)
     )
-    assert await in_memory.contents() == before
+    assert await anywhere.contents() == before
     if ends:
         assert (feed.runs, feed.sought) == (0, [])
-        assert rows_in(in_memory / "replayed.csv") == counts("a", "b", "a")
+        assert rows_in(anywhere / "replayed.csv") == counts("a", "b", "a")
     else:
         assert (feed.runs, feed.sought) == (1, [3])
-        assert rows_in(in_memory / "replayed.csv") == counts("a", "b", "a", "c")
+        assert rows_in(anywhere / "replayed.csv") == counts("a", "b", "a", "c")
     assert figures.rows_read == (3 if ends else 4)
     assert figures.snapshots == 0
     # Nothing was claimed: the next run goes on where the first one was.
-    assert (await in_memory.head()).kind == "release"
-    await run(define(in_memory, feed, "recorded.csv"), in_memory.config())
-    assert rows_in(in_memory / "recorded.csv") == counts("a", "b", "a", "c")
+    assert (await anywhere.head()).kind == "release"
+    await run(define(anywhere, feed, "recorded.csv"), anywhere.config())
+    assert rows_in(anywhere / "recorded.csv") == counts("a", "b", "a", "c")
 
 
-async def test_a_replay_without_its_input(in_memory: Place) -> None:
+async def test_a_replay_without_its_input(anywhere: Place) -> None:
     """Sources that are never started may be gone, or be unable to go on."""
 
     def define(name: str) -> ap.Graph:
         with ap.Graph() as graph:
-            words = file_words(in_memory / "in", name="files")
-            ap.io.csv.write(counted(words), in_memory / name)
+            words = file_words(anywhere / "in", name="files")
+            ap.io.csv.write(counted(words), anywhere / name)
         return graph
 
-    path = in_memory.write("in/1.jsonl", "a", "b")
-    await run(define("recorded.csv"), in_memory.config(M.BATCH, A.RECORD))
+    path = anywhere.write("in/1.jsonl", "a", "b")
+    await run(define("recorded.csv"), anywhere.config(M.BATCH, A.RECORD))
     path.unlink()
     path.parent.rmdir()
     with pytest.raises(InputNotFound):
-        await run(define("replayed.csv"), in_memory.config(M.BATCH, A.REPLAY))
-    await run(define("replayed.csv"), in_memory.config(M.BATCH, A.REPLAY, continue_after_replay=False))
-    assert rows_in(in_memory / "replayed.csv") == counts("a", "b")
+        await run(define("replayed.csv"), anywhere.config(M.BATCH, A.REPLAY))
+    await run(define("replayed.csv"), anywhere.config(M.BATCH, A.REPLAY, continue_after_replay=False))
+    assert rows_in(anywhere / "replayed.csv") == counts("a", "b")
 
 
-async def test_a_replay_of_a_subject_that_cannot_resume(in_memory: Place) -> None:
+async def test_a_replay_of_a_subject_that_cannot_resume(anywhere: Place) -> None:
     """It keeps no offsets, so nothing is refused; what was read comes again after the replay."""
     with ap.Graph() as graph:
         words = ap.io.python.read(Lost("a"), schema=Word, name="feed", resume="restart")
-        ap.io.csv.write(counted(words), in_memory / "recorded.csv")
-    await run(graph, in_memory.config(M.BATCH, A.RECORD))
-    await run(define(in_memory, Lost("b"), "replayed.csv"), in_memory.config(M.BATCH, A.REPLAY))
-    assert rows_in(in_memory / "replayed.csv") == counts("a", "b")
+        ap.io.csv.write(counted(words), anywhere / "recorded.csv")
+    await run(graph, anywhere.config(M.BATCH, A.RECORD))
+    await run(define(anywhere, Lost("b"), "replayed.csv"), anywhere.config(M.BATCH, A.REPLAY))
+    assert rows_in(anywhere / "replayed.csv") == counts("a", "b")
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, *REPLAYING])
@@ -187,31 +185,31 @@ async def test_a_replay_of_nothing(place: Place, mode: M) -> None:
         assert not (place / "out.csv").exists()
 
 
-async def test_a_replay_of_a_state_without_logs(in_memory: Place) -> None:
-    await run(define(in_memory, Feed("a")), in_memory.config(M.OPERATOR_PERSISTING))
-    before = await in_memory.contents()
+async def test_a_replay_of_a_state_without_logs(anywhere: Place) -> None:
+    await run(define(anywhere, Feed("a")), anywhere.config(M.OPERATOR_PERSISTING))
+    before = await anywhere.contents()
     with pytest.raises(StateError, match=r"holds nothing to replay"):
-        await run(define(in_memory, Feed("a"), "other.csv"), in_memory.config(M.BATCH, A.REPLAY))
-    assert await in_memory.contents() == before
+        await run(define(anywhere, Feed("a"), "other.csv"), anywhere.config(M.BATCH, A.REPLAY))
+    assert await anywhere.contents() == before
 
 
-async def test_a_replay_of_other_sources(in_memory: Place) -> None:
-    await run(define(in_memory, Feed("a")), in_memory.config(M.BATCH, A.RECORD))
+async def test_a_replay_of_other_sources(anywhere: Place) -> None:
+    await run(define(anywhere, Feed("a")), anywhere.config(M.BATCH, A.RECORD))
     feed = Feed("a")
     for name in ("another", None):
         with pytest.raises(StateError, match=r"nothing to replay of the sources of this graph.*source 'feed'"):
-            await run(define(in_memory, feed, "other.csv", name=name), in_memory.config(M.BATCH, A.REPLAY))
+            await run(define(anywhere, feed, "other.csv", name=name), anywhere.config(M.BATCH, A.REPLAY))
     assert feed.runs == 0
-    assert not (in_memory / "other.csv").exists()
+    assert not (anywhere / "other.csv").exists()
 
 
-async def test_a_replay_of_a_log_with_a_gap(in_memory: Place) -> None:
-    await run(define(in_memory, Feed("a")), in_memory.config(M.OPERATOR_PERSISTING))
-    await run(define(in_memory, Feed("a", "b")), in_memory.config())
-    before = await in_memory.contents()
+async def test_a_replay_of_a_log_with_a_gap(anywhere: Place) -> None:
+    await run(define(anywhere, Feed("a")), anywhere.config(M.OPERATOR_PERSISTING))
+    await run(define(anywhere, Feed("a", "b")), anywhere.config())
+    before = await anywhere.contents()
     with pytest.raises(ModeChanged, match=r"the log of source 'feed' holds only what came after epoch \d+.*restore"):
-        await run(define(in_memory, Feed("a"), "other.csv"), in_memory.config(M.BATCH, A.REPLAY))
-    assert await in_memory.contents() == before
+        await run(define(anywhere, Feed("a"), "other.csv"), anywhere.config(M.BATCH, A.REPLAY))
+    assert await anywhere.contents() == before
 
 
 @pytest.mark.parametrize("mode", [M.BATCH, M.SPEEDRUN_REPLAY])
@@ -251,31 +249,31 @@ async def test_a_replay_while_the_owner_goes_on(place: Place, mode: M) -> None:
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, *REPLAYING])
-async def test_a_replay_may_not_write_where_the_root_has_written(in_memory: Place, mode: M) -> None:
-    await run(define(in_memory, Feed("a")), in_memory.config())
-    before, output = await in_memory.contents(), (in_memory / "out.csv").read_text()
+async def test_a_replay_may_not_write_where_the_root_has_written(anywhere: Place, mode: M) -> None:
+    await run(define(anywhere, Feed("a")), anywhere.config())
+    before, output = await anywhere.contents(), (anywhere / "out.csv").read_text()
     for settings in ({}, {"continue_after_replay": False}):
         with pytest.raises(OutputError, match=r"out.csv belongs to the runs.*Give the output another path"):
-            await run(define(in_memory, Feed("a")), in_memory.config(mode, A.REPLAY, **settings))
+            await run(define(anywhere, Feed("a")), anywhere.config(mode, A.REPLAY, **settings))
     with ap.Graph() as graph:
         words = ap.io.python.read(Feed("a"), schema=Word, name="feed")
-        ap.io.csv.write(words, in_memory / "out.csv", name="another", on_restart="overwrite")
+        ap.io.csv.write(words, anywhere / "out.csv", name="another", on_restart="overwrite")
     with pytest.raises(OutputError, match="belongs to the runs"):
-        await run(graph, in_memory.config(mode, A.REPLAY))
+        await run(graph, anywhere.config(mode, A.REPLAY))
     if mode in REPLAYING:
         with pytest.raises(OutputError, match="belongs to the runs"):
-            await run(define(in_memory, Feed("a")), in_memory.config(mode))
-    assert await in_memory.contents() == before
-    assert (in_memory / "out.csv").read_text() == output
+            await run(define(anywhere, Feed("a")), anywhere.config(mode))
+    assert await anywhere.contents() == before
+    assert (anywhere / "out.csv").read_text() == output
 
 
-async def test_a_replay_is_told_to_a_subscription(in_memory: Place) -> None:
-    await run(define(in_memory, Feed("a", "b")), in_memory.config())
+async def test_a_replay_is_told_to_a_subscription(anywhere: Place) -> None:
+    await run(define(anywhere, Feed("a", "b")), anywhere.config())
     told = Told()
     with ap.Graph() as graph:
         words = ap.io.python.read(Feed("a", "b", "b"), schema=Word, name="feed")
         ap.io.subscribe(counted(words), told, on_recovery=told.on_recovery)
-    await run(graph, in_memory.config(M.SPEEDRUN_REPLAY, A.REPLAY))
+    await run(graph, anywhere.config(M.SPEEDRUN_REPLAY, A.REPLAY))
     assert told.rows == counts("a", "b", "b")
     assert told.recovered == []
 
@@ -315,107 +313,107 @@ def stateful(place: Place, feed: Feed, *, named: bool = True) -> ap.Graph:
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, M.SELECTIVE_PERSISTING])
-async def test_offsets_only(in_memory: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
-    config = in_memory.config(mode, A.OFFSETS_ONLY)
-    await run(stateful(in_memory, Feed("a", "b", "a")), config)
-    head = await in_memory.head()
+async def test_offsets_only(anywhere: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+    config = anywhere.config(mode, A.OFFSETS_ONLY)
+    await run(stateful(anywhere, Feed("a", "b", "a")), config)
+    head = await anywhere.head()
     assert list(head.streams) == ["offsets/source.feed"]
     assert head.logs == {}
     assert len(head.sinks) == 2
     assert "begin empty" not in caplog.text
-    before = (in_memory / "words.csv").read_text()
+    before = (anywhere / "words.csv").read_text()
 
     feed = Feed("a", "b", "a", "a")
-    figures = await run(stateful(in_memory, feed), config)
+    figures = await run(stateful(anywhere, feed), config)
     assert feed.sought == [3]
     assert figures.rows_read == 1
-    assert (in_memory / "words.csv").read_text().startswith(before)
-    assert rows_in(in_memory / "words.csv") == each("a", "b", "a", "a")
+    assert (anywhere / "words.csv").read_text().startswith(before)
+    assert rows_in(anywhere / "words.csv") == each("a", "b", "a", "a")
     # Operators start empty: what is new is counted alone.
-    assert changes(in_memory / "counts.csv")[-1][::2] == (("a", "1"), 1)
-    assert list((await in_memory.head()).streams) == ["offsets/source.feed"]
+    assert changes(anywhere / "counts.csv")[-1][::2] == (("a", "1"), 1)
+    assert list((await anywhere.head()).streams) == ["offsets/source.feed"]
     said = [record.getMessage() for record in caplog.records if "begin empty" in record.getMessage()]
     assert len(said) == 1
     assert "OFFSETS_ONLY" in said[0]
     assert said[0].endswith("these begin empty: group_by (word, count)")
 
 
-async def test_offsets_only_of_named_sources(in_memory: Place) -> None:
+async def test_offsets_only_of_named_sources(anywhere: Place) -> None:
     """SELECTIVE_PERSISTING keeps those of named sources alone; an unnamed one is read again, to an output anew."""
-    config = in_memory.config(M.SELECTIVE_PERSISTING, A.OFFSETS_ONLY)
-    await run(stateful(in_memory, Feed("a", "b"), named=False), config)
+    config = anywhere.config(M.SELECTIVE_PERSISTING, A.OFFSETS_ONLY)
+    await run(stateful(anywhere, Feed("a", "b"), named=False), config)
     feed = Feed("a", "b", "c")
-    await run(stateful(in_memory, feed, named=False), config)
+    await run(stateful(anywhere, feed, named=False), config)
     assert feed.sought == []
-    assert rows_in(in_memory / "words.csv") == each("a", "b", "c")
-    assert rows_in(in_memory / "counts.csv") == counts("a", "b", "c")
+    assert rows_in(anywhere / "words.csv") == each("a", "b", "c")
+    assert rows_in(anywhere / "counts.csv") == counts("a", "b", "c")
 
 
-async def test_offsets_only_writes_no_state(in_memory: Place) -> None:
+async def test_offsets_only_writes_no_state(anywhere: Place) -> None:
     feed = Feed("a", held=True)
-    async with running(stateful(in_memory, feed), in_memory.config(M.PERSISTING, A.OFFSETS_ONLY)) as runtime:
+    async with running(stateful(anywhere, feed), anywhere.config(M.PERSISTING, A.OFFSETS_ONLY)) as runtime:
         await read(runtime, 1)
         manifest = await runtime.snapshot()
         assert list(manifest.streams) == ["offsets/source.feed"]
         assert runtime.statistics().log_bytes_written == 0
 
 
-async def test_offsets_only_after_a_change_of_the_graph(in_memory: Place) -> None:
+async def test_offsets_only_after_a_change_of_the_graph(anywhere: Place) -> None:
     """Nothing could be filled, so a change is refused unless that is wished for."""
-    await run(stateful(in_memory, Feed("a")), in_memory.config(M.PERSISTING, A.OFFSETS_ONLY))
+    await run(stateful(anywhere, Feed("a")), anywhere.config(M.PERSISTING, A.OFFSETS_ONLY))
 
     def changed() -> ap.Graph:
         with ap.Graph() as graph:
             words = ap.io.python.read(Feed("a", "b"), schema=Word, name="feed")
-            ap.io.csv.write(words, in_memory / "words.csv")
-            ap.io.csv.write(words.select(w=ap.this.word), in_memory / "more.csv")
+            ap.io.csv.write(words, anywhere / "words.csv")
+            ap.io.csv.write(words.select(w=ap.this.word), anywhere / "more.csv")
         return graph
 
     with pytest.raises(ap.errors.GraphChanged, match=r"removed: group_by"):
-        await run(changed(), in_memory.config(M.PERSISTING, A.OFFSETS_ONLY))
-    await run(changed(), in_memory.config(M.PERSISTING, A.OFFSETS_ONLY, on_graph_change="replay"))
-    assert rows_in(in_memory / "words.csv") == each("a", "b")
-    assert rows_in(in_memory / "more.csv") == each("b")
+        await run(changed(), anywhere.config(M.PERSISTING, A.OFFSETS_ONLY))
+    await run(changed(), anywhere.config(M.PERSISTING, A.OFFSETS_ONLY, on_graph_change="replay"))
+    assert rows_in(anywhere / "words.csv") == each("a", "b")
+    assert rows_in(anywhere / "more.csv") == each("b")
 
 
 # What goes with a replay
 
 
 @pytest.mark.parametrize("mode", REPLAYING)
-async def test_full_ends_with_the_replay(in_memory: Place, mode: M) -> None:
+async def test_full_ends_with_the_replay(anywhere: Place, mode: M) -> None:
     feed = Feed("a", "b")
-    await run(define(in_memory, feed), in_memory.config(mode))
+    await run(define(anywhere, feed), anywhere.config(mode))
     later = Feed("a", "b", "c")
-    await run(define(in_memory, later), in_memory.config(mode, continue_after_replay=False))
+    await run(define(anywhere, later), anywhere.config(mode, continue_after_replay=False))
     assert (later.runs, later.sought) == (0, [])
-    assert rows_in(in_memory / "out.csv") == counts("a", "b")
+    assert rows_in(anywhere / "out.csv") == counts("a", "b")
     # What was not read then is read by the next one.
-    await run(define(in_memory, later), in_memory.config(mode))
+    await run(define(anywhere, later), anywhere.config(mode))
     assert later.sought == [2]
-    assert rows_in(in_memory / "out.csv") == counts("a", "b", "c")
+    assert rows_in(anywhere / "out.csv") == counts("a", "b", "c")
 
 
 @pytest.mark.parametrize("mode", REPLAYING)
-async def test_full_ends_with_the_replay_of_nothing(in_memory: Place, mode: M) -> None:
+async def test_full_ends_with_the_replay_of_nothing(anywhere: Place, mode: M) -> None:
     """There is nothing to replay yet, which is no error: the run is over."""
     feed = Feed("a")
-    await run(define(in_memory, feed), in_memory.config(mode, continue_after_replay=False))
+    await run(define(anywhere, feed), anywhere.config(mode, continue_after_replay=False))
     assert feed.runs == 0
-    assert rows_in(in_memory / "out.csv") == counts()
-    await run(define(in_memory, feed), in_memory.config(mode))
-    assert rows_in(in_memory / "out.csv") == counts("a")
+    assert rows_in(anywhere / "out.csv") == counts()
+    await run(define(anywhere, feed), anywhere.config(mode))
+    assert rows_in(anywhere / "out.csv") == counts("a")
 
 
-async def test_a_replay_that_is_cancelled(in_memory: Place) -> None:
-    await run(define(in_memory, Feed("a"), "recorded.csv"), in_memory.config())
-    before = await in_memory.contents()
+async def test_a_replay_that_is_cancelled(anywhere: Place) -> None:
+    await run(define(anywhere, Feed("a"), "recorded.csv"), anywhere.config())
+    before = await anywhere.contents()
     feed = Feed("a", held=True)
-    graph = define(in_memory, feed, "replayed.csv")
-    task = asyncio.create_task(run(graph, in_memory.config(M.BATCH, A.REPLAY)))
+    graph = define(anywhere, feed, "replayed.csv")
+    task = asyncio.create_task(run(graph, anywhere.config(M.BATCH, A.REPLAY)))
     while not feed.runs:
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await in_memory.contents() == before
-    assert rows_in(in_memory / "replayed.csv") == counts("a")
+    assert await anywhere.contents() == before
+    assert rows_in(anywhere / "replayed.csv") == counts("a")

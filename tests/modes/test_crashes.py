@@ -77,9 +77,9 @@ async def test_ended_at_once(place: Place, filled: bool) -> None:
     assert rows_in(place / "restarted.csv") == each("z"), "an output that overwrites holds only what is new"
 
 
-async def test_a_callback_that_raises(in_memory: Place) -> None:
-    in_memory.write("in/1.jsonl", *FILE)
-    await run(before(in_memory), in_memory.config())
+async def test_a_callback_that_raises(anywhere: Place) -> None:
+    anywhere.write("in/1.jsonl", *FILE)
+    await run(before(anywhere), anywhere.config())
 
     class Raising(Told):
         def __call__(self, **change: object) -> None:  # type: ignore[override]
@@ -87,37 +87,37 @@ async def test_a_callback_that_raises(in_memory: Place) -> None:
 
     for _ in range(2):
         with pytest.raises(Crash):
-            await run(after(in_memory, "z", told=Raising()), in_memory.config())
+            await run(after(anywhere, "z", told=Raising()), anywhere.config())
     told = Told()
-    await run(after(in_memory, "z", told=told), in_memory.config())
-    await judge(in_memory, FILE, (*FEED, "z"))
+    await run(after(anywhere, "z", told=told), anywhere.config())
+    await judge(anywhere, FILE, (*FEED, "z"))
     assert told.rows == counts(*FILE)
 
 
-async def test_back_to_the_graph_before(in_memory: Place) -> None:
+async def test_back_to_the_graph_before(anywhere: Place) -> None:
     """Whoever takes a change back before anything of it was committed has lost nothing."""
-    in_memory.write("in/1.jsonl", *FILE)
-    await run(before(in_memory), in_memory.config())
-    await crashed(after(in_memory, "z", held=True), in_memory.config(), lambda _: told_all(in_memory))
-    await run(before(in_memory), in_memory.config(on_graph_change="reject"))
-    assert rows_in(in_memory / "old.csv") == counts(*FILE, *FEED)
-    assert rows_in(in_memory / "counts.csv") == counts(*FILE)
+    anywhere.write("in/1.jsonl", *FILE)
+    await run(before(anywhere), anywhere.config())
+    await crashed(after(anywhere, "z", held=True), anywhere.config(), lambda _: told_all(anywhere))
+    await run(before(anywhere), anywhere.config(on_graph_change="reject"))
+    assert rows_in(anywhere / "old.csv") == counts(*FILE, *FEED)
+    assert rows_in(anywhere / "counts.csv") == counts(*FILE)
 
 
-async def test_a_stop_right_after_the_start(in_memory: Place) -> None:
+async def test_a_stop_right_after_the_start(anywhere: Place) -> None:
     """It may come before, while or after what is new is filled: nothing is told by halves."""
-    in_memory.write("in/1.jsonl", *FILE)
-    await run(before(in_memory), in_memory.config())
+    anywhere.write("in/1.jsonl", *FILE)
+    await run(before(anywhere), anywhere.config())
     for turns in (0, 1, 3, 10):
-        async with ap.Runtime(after(in_memory, "z", held=True), persistence_config=in_memory.config()):
+        async with ap.Runtime(after(anywhere, "z", held=True), persistence_config=anywhere.config()):
             for _ in range(turns):
                 await asyncio.sleep(0)
     for name in ("many.csv", "words.jsonl", "moved.csv"):
-        assert len({time for _, time, _ in changes(in_memory / name)}) <= 2
-    await run(after(in_memory, "z"), in_memory.config())
-    assert rows_in(in_memory / "counts.csv") == counts(*FILE)
-    assert rows_in(in_memory / "moved.csv") == counts(*FILE, *FEED, "z")
-    assert rows_in(in_memory / "words.jsonl") == each(*FILE)
+        assert len({time for _, time, _ in changes(anywhere / name)}) <= 2
+    await run(after(anywhere, "z"), anywhere.config())
+    assert rows_in(anywhere / "counts.csv") == counts(*FILE)
+    assert rows_in(anywhere / "moved.csv") == counts(*FILE, *FEED, "z")
+    assert rows_in(anywhere / "words.jsonl") == each(*FILE)
 
 
 async def test_killed(tmp_path: Path) -> None:
@@ -137,15 +137,15 @@ async def test_killed(tmp_path: Path) -> None:
     await judge(place, FILE, (*FEED, "z"))
 
 
-async def test_a_store_that_fails_while_something_is_filled(in_memory: Place) -> None:
+async def test_a_store_that_fails_while_something_is_filled(anywhere: Place) -> None:
     """A log that cannot be read leaves everything as it was; once it can be, the change goes through."""
-    in_memory.write("in/1.jsonl", *FILE)
-    await run(before(in_memory), in_memory.config())
-    (ref,) = (await in_memory.head()).streams["log/source.files"]
-    data = await in_memory.store.get(ref.key)
-    await in_memory.store.delete([ref.key])
+    anywhere.write("in/1.jsonl", *FILE)
+    await run(before(anywhere), anywhere.config())
+    (ref,) = (await anywhere.head()).streams["log/source.files"]
+    data = await anywhere.store.get(ref.key)
+    await anywhere.store.delete([ref.key])
     with pytest.raises(ap.errors.DamagedState, match=ref.key):
-        await run(after(in_memory), in_memory.config())
-    await in_memory.store.put(ref.key, data)
-    await run(after(in_memory), in_memory.config())
-    await judge(in_memory, FILE, FEED)
+        await run(after(anywhere), anywhere.config())
+    await anywhere.store.put(ref.key, data)
+    await run(after(anywhere), anywhere.config())
+    await judge(anywhere, FILE, FEED)

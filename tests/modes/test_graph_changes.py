@@ -93,77 +93,77 @@ async def test_new_outputs_get_all_that_is_there(place: Place, mode: M, caplog: 
     assert caplog.text == ""
 
 
-async def test_what_is_new_meanwhile_comes_after(in_memory: Place) -> None:
+async def test_what_is_new_meanwhile_comes_after(anywhere: Place) -> None:
     """Rows that came between the two runs are told once, to everybody."""
 
     def old(feed: Feed) -> ap.Table:
         words = ap.io.python.read(feed, schema=Word)
-        ap.io.csv.write(counted(words), in_memory / "old.csv")
+        ap.io.csv.write(counted(words), anywhere / "old.csv")
         return words
 
     def new(feed: Feed) -> None:
         words = old(feed)
-        ap.io.csv.write(words, in_memory / "words.csv")
-        ap.io.csv.write(counted(words), in_memory / "new.csv", name="new")
+        ap.io.csv.write(words, anywhere / "words.csv")
+        ap.io.csv.write(counted(words), anywhere / "new.csv", name="new")
 
-    await run(graph_of(lambda: old(Feed("a", "b"))), in_memory.config())
-    await run(graph_of(lambda: new(Feed("a", "b", "a"))), in_memory.config())
-    assert rows_in(in_memory / "words.csv") == each("a", "b", "a")
-    assert rows_in(in_memory / "new.csv") == rows_in(in_memory / "old.csv") == counts("a", "b", "a")
+    await run(graph_of(lambda: old(Feed("a", "b"))), anywhere.config())
+    await run(graph_of(lambda: new(Feed("a", "b", "a"))), anywhere.config())
+    assert rows_in(anywhere / "words.csv") == each("a", "b", "a")
+    assert rows_in(anywhere / "new.csv") == rows_in(anywhere / "old.csv") == counts("a", "b", "a")
 
 
-async def test_a_source_that_is_added(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
-    in_memory.write("in/1.jsonl", "a")
-    in_memory.write("more/1.jsonl", "a", "b")
+async def test_a_source_that_is_added(anywhere: Place, caplog: pytest.LogCaptureFixture) -> None:
+    anywhere.write("in/1.jsonl", "a")
+    anywhere.write("more/1.jsonl", "a", "b")
 
     def define(*paths: str) -> None:
-        tables = [file_words(in_memory / path) for path in paths]
+        tables = [file_words(anywhere / path) for path in paths]
         for path, table in zip(paths, tables, strict=True):
-            ap.io.csv.write(counted(table), in_memory / f"{path}.csv")
+            ap.io.csv.write(counted(table), anywhere / f"{path}.csv")
         both = tables[0].concat_reindex(*tables[1:]) if len(tables) > 1 else tables[0]
-        ap.io.csv.write(counted(both), in_memory / f"all-{len(tables)}.csv")
+        ap.io.csv.write(counted(both), anywhere / f"all-{len(tables)}.csv")
 
-    await run(graph_of(lambda: define("in")), in_memory.config())
-    before = (in_memory / "in.csv").read_text()
-    figures = await run(graph_of(lambda: define("in", "more")), in_memory.config())
+    await run(graph_of(lambda: define("in")), anywhere.config())
+    before = (anywhere / "in.csv").read_text()
+    figures = await run(graph_of(lambda: define("in", "more")), anywhere.config())
     assert figures.rows_read == 2
-    assert (in_memory / "in.csv").read_text() == before
-    assert rows_in(in_memory / "more.csv") == counts("a", "b")
-    assert rows_in(in_memory / "all-2.csv") == counts("a", "a", "b")
-    assert f"added: source ({in_memory / 'more'})" in caplog.text
+    assert (anywhere / "in.csv").read_text() == before
+    assert rows_in(anywhere / "more.csv") == counts("a", "b")
+    assert rows_in(anywhere / "all-2.csv") == counts("a", "a", "b")
+    assert f"added: source ({anywhere / 'more'})" in caplog.text
 
 
 # What is removed
 
 
-async def test_what_is_removed(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_removed(anywhere: Place, caplog: pytest.LogCaptureFixture) -> None:
     def define(*, whole: bool) -> None:
-        words = file_words(in_memory / "in", name="files")
-        ap.io.csv.write(words, in_memory / "words.csv")
+        words = file_words(anywhere / "in", name="files")
+        ap.io.csv.write(words, anywhere / "words.csv")
         if whole:
-            ap.io.csv.write(counted(words), in_memory / "counts.csv")
-            ap.io.csv.write(ap.io.python.read(Feed("x"), schema=Word, name="feed"), in_memory / "feed.csv")
+            ap.io.csv.write(counted(words), anywhere / "counts.csv")
+            ap.io.csv.write(ap.io.python.read(Feed("x"), schema=Word, name="feed"), anywhere / "feed.csv")
 
-    in_memory.write("in/1.jsonl", "a")
-    await run(graph_of(lambda: define(whole=True)), in_memory.config())
-    before = (in_memory / "counts.csv").read_text()
-    in_memory.write("in/2.jsonl", "b")
-    await run(graph_of(lambda: define(whole=False)), in_memory.config())
-    assert rows_in(in_memory / "words.csv") == each("a", "b")
-    assert (in_memory / "counts.csv").read_text() == before
+    anywhere.write("in/1.jsonl", "a")
+    await run(graph_of(lambda: define(whole=True)), anywhere.config())
+    before = (anywhere / "counts.csv").read_text()
+    anywhere.write("in/2.jsonl", "b")
+    await run(graph_of(lambda: define(whole=False)), anywhere.config())
+    assert rows_in(anywhere / "words.csv") == each("a", "b")
+    assert (anywhere / "counts.csv").read_text() == before
     for line in (
         "removed: group_by (word, count)",
         "removed: source 'feed'",
-        f"removed: sink ({in_memory / 'feed.csv'})",
+        f"removed: sink ({anywhere / 'feed.csv'})",
     ):
         assert line in caplog.text
     assert "added" not in caplog.text
-    head = await in_memory.head()
+    head = await anywhere.head()
     assert not [stream for stream in head.streams if "feed" in stream or stream.startswith("state/")]
 
     # What comes back is new: its output has to be another place, or to say that it starts anew.
     with pytest.raises(ap.errors.OutputNotEmpty):
-        await run(graph_of(lambda: define(whole=True)), in_memory.config())
+        await run(graph_of(lambda: define(whole=True)), anywhere.config())
 
 
 # What is changed
@@ -207,7 +207,7 @@ async def test_an_output_behind_a_changed_operator(place: Place, mode: M, caplog
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonlines", "parquet", "subscribe"])
-async def test_every_kind_of_output_behind_a_changed_operator(in_memory: Place, kind: str) -> None:
+async def test_every_kind_of_output_behind_a_changed_operator(anywhere: Place, kind: str) -> None:
     told = Told()
 
     def define(least: str, **settings: Any) -> None:
@@ -215,100 +215,100 @@ async def test_every_kind_of_output_behind_a_changed_operator(in_memory: Place, 
         if kind == "subscribe":
             ap.io.subscribe(counted(words), told, name="told", **settings)
         else:
-            getattr(ap.io, kind).write(counted(words), in_memory / "out", name="out", **settings)
+            getattr(ap.io, kind).write(counted(words), anywhere / "out", name="out", **settings)
 
-    await run(graph_of(lambda: define("a")), in_memory.config())
+    await run(graph_of(lambda: define("a")), anywhere.config())
     told.changes.clear()
-    await refused(in_memory, lambda: define("b"), "were told something else")
+    await refused(anywhere, lambda: define("b"), "were told something else")
     assert told.changes == []
-    await run(graph_of(lambda: define("b", on_restart="overwrite")), in_memory.config())
+    await run(graph_of(lambda: define("b", on_restart="overwrite")), anywhere.config())
     if kind == "parquet":
-        found = pl.read_parquet(in_memory / "out")
+        found = pl.read_parquet(anywhere / "out")
         assert sorted(found.select("word", "count", "diff").iter_rows()) == [("b", 1, 1), ("c", 1, 1)]
     elif kind == "subscribe":
         assert told.rows == counts("b", "c")
     else:
-        found = (in_memory / "out").rename(in_memory / f"out.{kind}")
+        found = (anywhere / "out").rename(anywhere / f"out.{kind}")
         assert rows_in(found) == counts("b", "c")
 
 
-async def test_a_named_output_that_moved(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_named_output_that_moved(anywhere: Place, caplog: pytest.LogCaptureFixture) -> None:
     """An output path is part of what a sink is: in the new place it gets all that is there."""
-    in_memory.write("in/1.jsonl", *WORDS)
-    await run(graph_of(counting(in_memory, output="old.csv")), in_memory.config())
+    anywhere.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(anywhere, output="old.csv")), anywhere.config())
 
     def define(output: str) -> None:
-        words = file_words(in_memory / "in", name="files")
-        ap.io.csv.write(words, in_memory / "words.csv")
-        ap.io.csv.write(counted(words), in_memory / output, name="counts")
+        words = file_words(anywhere / "in", name="files")
+        ap.io.csv.write(words, anywhere / "words.csv")
+        ap.io.csv.write(counted(words), anywhere / output, name="counts")
 
-    await run(graph_of(lambda: define("one.csv")), in_memory.config())
+    await run(graph_of(lambda: define("one.csv")), anywhere.config())
     caplog.clear()
-    in_memory.write("in/2.jsonl", "a")
-    await run(graph_of(lambda: define("two.csv")), in_memory.config())
-    assert f"removed: sink 'counts' ({in_memory / 'one.csv'})" in caplog.text
-    assert f"added: sink 'counts' ({in_memory / 'two.csv'})" in caplog.text
-    assert rows_in(in_memory / "two.csv") == counts(*WORDS, "a")
-    assert rows_in(in_memory / "one.csv") == counts(*WORDS)
-    await run(graph_of(lambda: define("two.csv")), in_memory.config())
-    assert rows_in(in_memory / "two.csv") == counts(*WORDS, "a")
+    anywhere.write("in/2.jsonl", "a")
+    await run(graph_of(lambda: define("two.csv")), anywhere.config())
+    assert f"removed: sink 'counts' ({anywhere / 'one.csv'})" in caplog.text
+    assert f"added: sink 'counts' ({anywhere / 'two.csv'})" in caplog.text
+    assert rows_in(anywhere / "two.csv") == counts(*WORDS, "a")
+    assert rows_in(anywhere / "one.csv") == counts(*WORDS)
+    await run(graph_of(lambda: define("two.csv")), anywhere.config())
+    assert rows_in(anywhere / "two.csv") == counts(*WORDS, "a")
 
 
-async def test_a_named_operator_that_changed(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_named_operator_that_changed(anywhere: Place, caplog: pytest.LogCaptureFixture) -> None:
     """It is the same one, but computes something else, so that its state is made anew."""
-    in_memory.write("in/1.jsonl", *WORDS)
-    await run(graph_of(counting(in_memory, name="counts")), in_memory.config())
-    changed = counting(in_memory, name="counts", least="b", on_restart="overwrite")
-    await refused(in_memory, changed, r"changed, itself.*: group_by 'counts'", on_graph_change="reject")
-    await run(graph_of(changed), in_memory.config())
-    assert rows_in(in_memory / "out.csv") == counts("b", "c")
+    anywhere.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(anywhere, name="counts")), anywhere.config())
+    changed = counting(anywhere, name="counts", least="b", on_restart="overwrite")
+    await refused(anywhere, changed, r"changed, itself.*: group_by 'counts'", on_graph_change="reject")
+    await run(graph_of(changed), anywhere.config())
+    assert rows_in(anywhere / "out.csv") == counts("b", "c")
     assert "changed, itself or what it is computed from: group_by 'counts'" in caplog.text
-    in_memory.write("in/2.jsonl", "c")
-    await run(graph_of(changed), in_memory.config())
+    anywhere.write("in/2.jsonl", "c")
+    await run(graph_of(changed), anywhere.config())
     # An output that overwrites starts a new file with only what is new from now on.
-    assert [(row, diff) for row, _, diff in changes(in_memory / "out.csv")] == [(("c", "1"), -1), (("c", "2"), 1)]
+    assert [(row, diff) for row, _, diff in changes(anywhere / "out.csv")] == [(("c", "1"), -1), (("c", "2"), 1)]
 
 
 @pytest.mark.parametrize("mode", KEEPING)
-async def test_filled_from_state_without_its_log(in_memory: Place, mode: M) -> None:
+async def test_filled_from_state_without_its_log(anywhere: Place, mode: M) -> None:
     """Above what changed there is an operator that did not: its state says what is there."""
 
     def define(least: int, output: str) -> None:
         words = ap.io.python.read(Feed(*WORDS), schema=Word, name="feed")
         table = counted(words).filter(ap.this.count >= least)
-        ap.io.csv.write(table.reduce(n=ap.reducers.count(), most=ap.reducers.max(ap.this.word)), in_memory / output)
+        ap.io.csv.write(table.reduce(n=ap.reducers.count(), most=ap.reducers.max(ap.this.word)), anywhere / output)
 
-    await run(graph_of(lambda: define(1, "one.csv")), in_memory.config(mode))
-    await without_objects(in_memory)
-    await run(graph_of(lambda: define(2, "two.csv")), in_memory.config(mode, on_graph_change="replay"))
-    assert rows_in(in_memory / "one.csv") == Counter({("3", "c"): 1})
-    assert rows_in(in_memory / "two.csv") == Counter({("1", "a"): 1})
+    await run(graph_of(lambda: define(1, "one.csv")), anywhere.config(mode))
+    await without_objects(anywhere)
+    await run(graph_of(lambda: define(2, "two.csv")), anywhere.config(mode, on_graph_change="replay"))
+    assert rows_in(anywhere / "one.csv") == Counter({("3", "c"): 1})
+    assert rows_in(anywhere / "two.csv") == Counter({("1", "a"): 1})
 
 
-async def test_filled_from_a_log_that_is_lost(in_memory: Place) -> None:
+async def test_filled_from_a_log_that_is_lost(anywhere: Place) -> None:
     """The other way round: where the log is needed, one that is not there is an error that changes no output."""
-    in_memory.write("in/1.jsonl", *WORDS)
-    await run(graph_of(counting(in_memory)), in_memory.config())
-    await without_objects(in_memory)
-    before = (in_memory / "out.csv").read_text()
+    anywhere.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(anywhere)), anywhere.config())
+    await without_objects(anywhere)
+    before = (anywhere / "out.csv").read_text()
     with pytest.raises(ap.errors.DamagedState, match=OBJECTS):
-        await run(graph_of(counting(in_memory, least="b", output="other.csv")), in_memory.config())
-    assert (in_memory / "out.csv").read_text() == before
+        await run(graph_of(counting(anywhere, least="b", output="other.csv")), anywhere.config())
+    assert (anywhere / "out.csv").read_text() == before
 
 
-async def test_filled_from_the_state_of_a_keyed_source(in_memory: Place) -> None:
+async def test_filled_from_the_state_of_a_keyed_source(anywhere: Place) -> None:
     rows = [{"item": "a", "amount": 1}, {"item": "b", "amount": 2}, {"item": "a", "amount": 3}]
 
     def define(*, whole: bool) -> None:
         prices = ap.io.python.read(Feed(*rows), schema=Price, name="prices")
-        ap.io.csv.write(prices, in_memory / "prices.csv")
+        ap.io.csv.write(prices, anywhere / "prices.csv")
         if whole:
-            ap.io.csv.write(prices.reduce(sum=ap.reducers.sum(ap.this.amount)), in_memory / "sum.csv")
+            ap.io.csv.write(prices.reduce(sum=ap.reducers.sum(ap.this.amount)), anywhere / "sum.csv")
 
-    await run(graph_of(lambda: define(whole=False)), in_memory.config())
-    await without_objects(in_memory)
-    await run(graph_of(lambda: define(whole=True)), in_memory.config())
-    assert rows_in(in_memory / "sum.csv") == Counter({("5",): 1})
+    await run(graph_of(lambda: define(whole=False)), anywhere.config())
+    await without_objects(anywhere)
+    await run(graph_of(lambda: define(whole=True)), anywhere.config())
+    assert rows_in(anywhere / "sum.csv") == Counter({("5",): 1})
 
 
 async def test_several_changes_at_once(place: Place) -> None:
@@ -346,17 +346,17 @@ async def test_several_changes_at_once(place: Place) -> None:
 
 
 @pytest.mark.parametrize("mode", KEEPING)
-async def test_reject(in_memory: Place, mode: M) -> None:
-    in_memory.write("in/1.jsonl", *WORDS)
-    await run(graph_of(counting(in_memory)), in_memory.config(mode))
+async def test_reject(anywhere: Place, mode: M) -> None:
+    anywhere.write("in/1.jsonl", *WORDS)
+    await run(graph_of(counting(anywhere)), anywhere.config(mode))
     says = r"(?s)removed: .*out\.csv.*added: .*other\.csv.*Restore the graph; or say on_graph_change=.replay"
     settings = {} if mode is M.OPERATOR_PERSISTING else {"on_graph_change": "reject"}
-    await refused(in_memory, counting(in_memory, output="other.csv"), says, mode, **settings)
-    assert not (in_memory / "other.csv").exists()
+    await refused(anywhere, counting(anywhere, output="other.csv"), says, mode, **settings)
+    assert not (anywhere / "other.csv").exists()
     # And the unchanged one goes on.
-    in_memory.write("in/2.jsonl", "d")
-    await run(graph_of(counting(in_memory)), in_memory.config(mode))
-    assert rows_in(in_memory / "out.csv") == counts(*WORDS, "d")
+    anywhere.write("in/2.jsonl", "d")
+    await run(graph_of(counting(anywhere)), anywhere.config(mode))
+    assert rows_in(anywhere / "out.csv") == counts(*WORDS, "d")
 
 
 async def test_operator_persisting_fills_from_states_and_from_logs_of_files(place: Place) -> None:

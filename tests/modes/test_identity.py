@@ -52,35 +52,35 @@ def other_batches(place: Place, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("mode", [M.PERSISTING, M.OPERATOR_PERSISTING])
 @pytest.mark.parametrize("other", [reordered, other_batches])
 async def test_what_is_no_change(
-    in_memory: Place, mode: M, other: Callable[[Place, tuple[str, ...]], None], caplog: pytest.LogCaptureFixture
+    anywhere: Place, mode: M, other: Callable[[Place, tuple[str, ...]], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    in_memory.write("in/1.jsonl", "x", "y")
-    config = in_memory.config(mode, on_graph_change="reject")
-    await run(graph_of(lambda: first(in_memory, WORDS)), config)
-    before = (in_memory / "files.csv").read_text()
-    figures = await run(graph_of(lambda: other(in_memory, (*WORDS, "a"))), config)
+    anywhere.write("in/1.jsonl", "x", "y")
+    config = anywhere.config(mode, on_graph_change="reject")
+    await run(graph_of(lambda: first(anywhere, WORDS)), config)
+    before = (anywhere / "files.csv").read_text()
+    figures = await run(graph_of(lambda: other(anywhere, (*WORDS, "a"))), config)
     assert figures.rows_read == 1
-    assert (in_memory / "files.csv").read_text() == before
-    assert rows_in(in_memory / "feed.csv") == counts(*WORDS, "a")
+    assert (anywhere / "files.csv").read_text() == before
+    assert rows_in(anywhere / "feed.csv") == counts(*WORDS, "a")
     assert "the graph has changed" not in caplog.text
 
 
-async def test_from_static_to_streaming_and_back(in_memory: Place, caplog: pytest.LogCaptureFixture) -> None:
-    in_memory.write("in/1.jsonl", "a")
-    config = in_memory.config(on_graph_change="reject")
+async def test_from_static_to_streaming_and_back(anywhere: Place, caplog: pytest.LogCaptureFixture) -> None:
+    anywhere.write("in/1.jsonl", "a")
+    config = anywhere.config(on_graph_change="reject")
     for number, mode in enumerate(["static", "streaming", "static"], start=2):
         graph = graph_of(
-            lambda mode=mode: ap.io.csv.write(counted(file_words(in_memory / "in", mode=mode)), in_memory / "out.csv")
+            lambda mode=mode: ap.io.csv.write(counted(file_words(anywhere / "in", mode=mode)), anywhere / "out.csv")
         )
         async with ap.Runtime(graph, persistence_config=config) as runtime:
             await read(runtime, 1)
-        in_memory.write(f"in/{number}.jsonl", "a")
-    assert rows_in(in_memory / "out.csv") == counts("a", "a", "a")
+        anywhere.write(f"in/{number}.jsonl", "a")
+    assert rows_in(anywhere / "out.csv") == counts("a", "a", "a")
     assert "the graph has changed" not in caplog.text
 
 
-async def test_a_callback_is_no_part_of_its_sink(in_memory: Place) -> None:
-    config = in_memory.config(on_graph_change="reject")
+async def test_a_callback_is_no_part_of_its_sink(anywhere: Place) -> None:
+    config = anywhere.config(on_graph_change="reject")
     one, other = Told(), Told()
 
     def define(words: tuple[str, ...], told: Told, **more: Any) -> None:
@@ -93,54 +93,54 @@ async def test_a_callback_is_no_part_of_its_sink(in_memory: Place) -> None:
 
 
 @pytest.mark.parametrize("mode", KEEPING)
-async def test_a_named_source_whose_path_moved(in_memory: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
-    config = in_memory.config(mode, on_graph_change="reject")
+async def test_a_named_source_whose_path_moved(anywhere: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+    config = anywhere.config(mode, on_graph_change="reject")
 
     def define(path: str) -> None:
-        ap.io.csv.write(counted(file_words(in_memory / path, name="files")), in_memory / "out.csv")
+        ap.io.csv.write(counted(file_words(anywhere / path, name="files")), anywhere / "out.csv")
 
-    in_memory.write("in/1.jsonl", "a", "b")
+    anywhere.write("in/1.jsonl", "a", "b")
     await run(graph_of(lambda: define("in")), config)
-    before = (in_memory / "out.csv").read_text()
-    (in_memory / "in").rename(in_memory / "moved")
-    in_memory.write("moved/2.jsonl", "b")
+    before = (anywhere / "out.csv").read_text()
+    (anywhere / "in").rename(anywhere / "moved")
+    anywhere.write("moved/2.jsonl", "b")
     await run(graph_of(lambda: define("moved")), config)
-    assert rows_in(in_memory / "out.csv") == counts("a", "b", "b")
+    assert rows_in(anywhere / "out.csv") == counts("a", "b", "b")
     # Only what is new is told: nothing of it goes and comes back.
-    assert [(row, diff) for row, _, diff in changes(in_memory / "out.csv")[2:]] == [(("b", "1"), -1), (("b", "2"), 1)]
-    assert (in_memory / "out.csv").read_text().startswith(before)
+    assert [(row, diff) for row, _, diff in changes(anywhere / "out.csv")[2:]] == [(("b", "1"), -1), (("b", "2"), 1)]
+    assert (anywhere / "out.csv").read_text().startswith(before)
     assert "the graph has changed" not in caplog.text
 
 
-async def test_a_named_subject_of_another_class(in_memory: Place) -> None:
+async def test_a_named_subject_of_another_class(anywhere: Place) -> None:
     class Other(Feed):
         """The same feed, in a class that was renamed."""
 
-    config = in_memory.config(on_graph_change="reject")
+    config = anywhere.config(on_graph_change="reject")
     for feed in (Feed("a"), Other("a", "b")):
         table = graph_of(
             lambda feed=feed: ap.io.csv.write(
-                counted(ap.io.python.read(feed, schema=Word, name="feed")), in_memory / "out.csv"
+                counted(ap.io.python.read(feed, schema=Word, name="feed")), anywhere / "out.csv"
             )
         )
         await run(table, config)
-    assert rows_in(in_memory / "out.csv") == counts("a", "b")
+    assert rows_in(anywhere / "out.csv") == counts("a", "b")
 
 
-async def test_equal_sources_are_told_apart_by_their_order(in_memory: Place) -> None:
+async def test_equal_sources_are_told_apart_by_their_order(anywhere: Place) -> None:
     """Of what has no name and is defined alike, the first is the first and the second the second."""
-    config = in_memory.config(on_graph_change="reject")
+    config = anywhere.config(on_graph_change="reject")
 
     def define(first: Feed, second: Feed) -> None:
         for output, feed in (("first", first), ("second", second)):
-            ap.io.csv.write(counted(ap.io.python.read(feed, schema=Word)), in_memory / f"{output}.csv")
+            ap.io.csv.write(counted(ap.io.python.read(feed, schema=Word)), anywhere / f"{output}.csv")
 
     await run(graph_of(lambda: define(Feed("a"), Feed("x", "y"))), config)
     feeds = Feed("a", "b"), Feed("x", "y", "z")
     await run(graph_of(lambda: define(*feeds)), config)
     assert [feed.sought for feed in feeds] == [[1], [2]]
-    assert rows_in(in_memory / "first.csv") == counts("a", "b")
-    assert rows_in(in_memory / "second.csv") == counts("x", "y", "z")
+    assert rows_in(anywhere / "first.csv") == counts("a", "b")
+    assert rows_in(anywhere / "second.csv") == counts("x", "y", "z")
 
 
 def test_summing_up() -> None:

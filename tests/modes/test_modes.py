@@ -179,34 +179,34 @@ async def test_what_is_kept_and_what_a_restart_does(place: Place, mode: M) -> No
 
 
 @pytest.mark.parametrize("mode", M)
-async def test_a_restart_with_nothing_new(in_memory: Place, mode: M) -> None:
-    in_memory.write("in/1.jsonl", *FILE)
+async def test_a_restart_with_nothing_new(anywhere: Place, mode: M) -> None:
+    anywhere.write("in/1.jsonl", *FILE)
 
     def define() -> ap.Graph:
         with ap.Graph() as graph:
-            ap.io.csv.write(counted(file_words(in_memory / "in", name="files")), in_memory / "out.csv")
+            ap.io.csv.write(counted(file_words(anywhere / "in", name="files")), anywhere / "out.csv")
         return graph
 
-    await run(define(), in_memory.config(mode))
-    before = (in_memory / "out.csv").read_text()
-    streams = (await in_memory.head()).streams
-    figures = await run(define(), in_memory.config(mode))
-    assert rows_in(in_memory / "out.csv") == counts(*FILE)
+    await run(define(), anywhere.config(mode))
+    before = (anywhere / "out.csv").read_text()
+    streams = (await anywhere.head()).streams
+    figures = await run(define(), anywhere.config(mode))
+    assert rows_in(anywhere / "out.csv") == counts(*FILE)
     if mode not in REPLAYING:
-        assert (in_memory / "out.csv").read_text() == before
-    assert (await in_memory.head()).streams == streams
+        assert (anywhere / "out.csv").read_text() == before
+    assert (await anywhere.head()).streams == streams
     assert figures.rows_read == (len(FILE) if mode in REPLAYING else 0)
 
 
 @pytest.mark.parametrize("mode", M)
-async def test_rows_are_counted_once_over_runs(in_memory: Place, mode: M) -> None:
+async def test_rows_are_counted_once_over_runs(anywhere: Place, mode: M) -> None:
     """What is replayed was counted when it was read."""
     for count in (2, 3, 3):
         with ap.Graph() as graph:
             words = ap.io.python.read(Feed(*["a"] * count), schema=Word, name="feed")
-            ap.io.csv.write(words, in_memory / "out.csv")
-        await run(graph, in_memory.config(mode))
-    assert (await in_memory.head()).progress["rows"] == 3
+            ap.io.csv.write(words, anywhere / "out.csv")
+        await run(graph, anywhere.config(mode))
+    assert (await anywhere.head()).progress["rows"] == 3
 
 
 @pytest.mark.parametrize("mode", M)
@@ -259,30 +259,30 @@ async def test_a_file_that_changes_takes_back_what_it_gave(place: Place, mode: M
     assert rows_in(place / "counts.csv") == counts("d", "a", "a")
 
 
-async def test_a_retraction_of_what_operators_have_not_seen(in_memory: Place) -> None:
+async def test_a_retraction_of_what_operators_have_not_seen(anywhere: Place) -> None:
     """UDF_CACHING: rows of an earlier run are not given again, and not taken back from what never had them."""
 
     def define() -> ap.Graph:
         with ap.Graph() as graph:
-            words = file_words(in_memory / "in", name="files")
-            ap.io.csv.write(words, in_memory / "out.csv")
-            ap.io.csv.write(counted(words), in_memory / "counts.csv")
+            words = file_words(anywhere / "in", name="files")
+            ap.io.csv.write(words, anywhere / "out.csv")
+            ap.io.csv.write(counted(words), anywhere / "counts.csv")
         return graph
 
-    in_memory.write("in/1.jsonl", "a", "b")
-    await run(define(), in_memory.config(M.UDF_CACHING))
-    (in_memory / "in/1.jsonl").unlink()
-    in_memory.write("in/2.jsonl", "a")
-    await run(define(), in_memory.config(M.UDF_CACHING))
-    assert changes(in_memory / "counts.csv")[-1][::2] == (("a", "1"), 1)
+    anywhere.write("in/1.jsonl", "a", "b")
+    await run(define(), anywhere.config(M.UDF_CACHING))
+    (anywhere / "in/1.jsonl").unlink()
+    anywhere.write("in/2.jsonl", "a")
+    await run(define(), anywhere.config(M.UDF_CACHING))
+    assert changes(anywhere / "counts.csv")[-1][::2] == (("a", "1"), 1)
     with ap.Graph() as graph:
-        ap.io.csv.write(file_words(in_memory / "in", name="files"), in_memory / "replayed.csv")
-    await run(graph, in_memory.config(M.BATCH, A.REPLAY))
-    assert rows_in(in_memory / "replayed.csv") == each("a")
+        ap.io.csv.write(file_words(anywhere / "in", name="files"), anywhere / "replayed.csv")
+    await run(graph, anywhere.config(M.BATCH, A.REPLAY))
+    assert rows_in(anywhere / "replayed.csv") == each("a")
 
 
 @pytest.mark.parametrize("mode", M)
-async def test_keyed_sources(in_memory: Place, mode: M) -> None:
+async def test_keyed_sources(anywhere: Place, mode: M) -> None:
     first = [{"item": "a", "amount": 1}, {"item": "b", "amount": 2}]
     later = [{"item": "a", "amount": 3}]
 
@@ -290,91 +290,91 @@ async def test_keyed_sources(in_memory: Place, mode: M) -> None:
         with ap.Graph() as graph:
             named = ap.io.python.read(Feed(*rows), schema=Price, name="prices")
             unnamed = ap.io.python.read(Feed(*rows), schema=Price)
-            ap.io.csv.write(named, in_memory / "named.csv")
-            ap.io.csv.write(unnamed, in_memory / "unnamed.csv")
+            ap.io.csv.write(named, anywhere / "named.csv")
+            ap.io.csv.write(unnamed, anywhere / "unnamed.csv")
         return graph
 
-    await run(define(*first), in_memory.config(mode))
-    await run(define(*first, *later), in_memory.config(mode))
+    await run(define(*first), anywhere.config(mode))
+    await run(define(*first, *later), anywhere.config(mode))
     after = Counter({("a", "3"): 1, ("b", "2"): 1})
-    assert rows_in(in_memory / "unnamed.csv") == after
+    assert rows_in(anywhere / "unnamed.csv") == after
     if mode is M.UDF_CACHING:
         # Its state starts empty, so that the old price is not known any more.
-        assert rows_in(in_memory / "named.csv") == after + Counter({("a", "1"): 1})
+        assert rows_in(anywhere / "named.csv") == after + Counter({("a", "1"): 1})
     else:
-        assert rows_in(in_memory / "named.csv") == after
+        assert rows_in(anywhere / "named.csv") == after
 
 
 # Names and what cannot resume
 
 
-async def test_a_name_on_an_operator_above_an_unnamed_source(in_memory: Place) -> None:
-    in_memory.write("named/1.jsonl", "a")
-    in_memory.write("unnamed/1.jsonl", "a")
+async def test_a_name_on_an_operator_above_an_unnamed_source(anywhere: Place) -> None:
+    anywhere.write("named/1.jsonl", "a")
+    anywhere.write("unnamed/1.jsonl", "a")
     with ap.Graph() as graph:
-        named = file_words(in_memory / "named", name="files")
-        both = named.concat_reindex(file_words(in_memory / "unnamed"))
-        ap.io.csv.write(counted(both, "counts"), in_memory / "out.csv")
-    before = await in_memory.contents()
+        named = file_words(anywhere / "named", name="files")
+        both = named.concat_reindex(file_words(anywhere / "unnamed"))
+        ap.io.csv.write(counted(both, "counts"), anywhere / "out.csv")
+    before = await anywhere.contents()
     with pytest.raises(
         GraphError, match=r"'counts'.* has a name, but source .*unnamed.* above it has none.*Give that source a"
     ):
-        await run(graph, in_memory.config(M.SELECTIVE_PERSISTING))
-    assert await in_memory.contents() == before
-    assert not (in_memory / "out.csv").exists()
+        await run(graph, anywhere.config(M.SELECTIVE_PERSISTING))
+    assert await anywhere.contents() == before
+    assert not (anywhere / "out.csv").exists()
     with ap.Graph() as graph:
-        ap.io.csv.write(counted(file_words(in_memory / "named", name="files"), "counts"), in_memory / "out.csv")
-    await run(graph, in_memory.config(M.SELECTIVE_PERSISTING))
+        ap.io.csv.write(counted(file_words(anywhere / "named", name="files"), "counts"), anywhere / "out.csv")
+    await run(graph, anywhere.config(M.SELECTIVE_PERSISTING))
 
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("mode", M)
-async def test_a_subject_that_cannot_resume(in_memory: Place, mode: M, named: bool) -> None:
+async def test_a_subject_that_cannot_resume(anywhere: Place, mode: M, named: bool) -> None:
     subject = Lost("a")
 
     def define(resume: str | None = None) -> ap.Graph:
         with ap.Graph() as graph:
             table = ap.io.python.read(subject, schema=Word, name="feed" if named else None, resume=resume)  # type: ignore[arg-type]
-            ap.io.csv.write(table, in_memory / "out.csv")
+            ap.io.csv.write(table, anywhere / "out.csv")
         return graph
 
     if named or mode in (M.PERSISTING, M.OPERATOR_PERSISTING):
         with pytest.raises(InputError, match=r'resume="restart"'):
-            await run(define(), in_memory.config(mode))
-        assert await in_memory.contents() == {}
+            await run(define(), anywhere.config(mode))
+        assert await anywhere.contents() == {}
         assert subject.runs == 0
         for _ in range(2):
-            await run(define("restart"), in_memory.config(mode))
-        assert rows_in(in_memory / "out.csv") == each("a", "a")
+            await run(define("restart"), anywhere.config(mode))
+        assert rows_in(anywhere / "out.csv") == each("a", "a")
     else:
         for _ in range(2):
-            await run(define(), in_memory.config(mode))
-        assert rows_in(in_memory / "out.csv") == each("a")
+            await run(define(), anywhere.config(mode))
+        assert rows_in(anywhere / "out.csv") == each("a")
 
 
 @pytest.mark.parametrize("mode", [*REPLAYING, M.SELECTIVE_PERSISTING, M.UDF_CACHING])
-async def test_nothing_named_is_said(in_memory: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_named_is_said(anywhere: Place, mode: M, caplog: pytest.LogCaptureFixture) -> None:
     with ap.Graph() as graph:
-        ap.io.csv.write(ap.io.python.read(Feed("a"), schema=Word), in_memory / "out.csv")
-    await run(graph, in_memory.config(mode))
+        ap.io.csv.write(ap.io.python.read(Feed("a"), schema=Word), anywhere / "out.csv")
+    await run(graph, anywhere.config(mode))
     assert f"persistence mode {mode.name} keeps named sources only" in caplog.text
 
 
 # Snapshots
 
 
-async def test_nothing_is_committed_when_nothing_changed(in_memory: Place) -> None:
+async def test_nothing_is_committed_when_nothing_changed(anywhere: Place) -> None:
     feed = Feed("a", held=True)
     with ap.Graph() as graph:
-        ap.io.csv.write(ap.io.python.read(feed, schema=Word), in_memory / "out.csv")
-    async with running(graph, in_memory.config(snapshot_interval_ms=2)) as runtime:
+        ap.io.csv.write(ap.io.python.read(feed, schema=Word), anywhere / "out.csv")
+    async with running(graph, anywhere.config(snapshot_interval_ms=2)) as runtime:
         await until(lambda: runtime.statistics().snapshots)
         await until(lambda: not runtime.statistics().snapshot_age)
         before = runtime.statistics()
-        contents = await in_memory.contents()
+        contents = await anywhere.contents()
         began = time.monotonic()
         await until(lambda: time.monotonic() > began + 0.05)
-        assert await in_memory.contents() == contents
+        assert await anywhere.contents() == contents
         assert runtime.statistics() == before
         feed.push("b")
         await until(lambda: runtime.statistics().snapshots > before.snapshots)
@@ -382,11 +382,11 @@ async def test_nothing_is_committed_when_nothing_changed(in_memory: Place) -> No
         await runtime.wait()
 
 
-async def test_what_statistics_say_of_snapshots(in_memory: Place) -> None:
+async def test_what_statistics_say_of_snapshots(anywhere: Place) -> None:
     feed = Feed("a", held=True)
     with ap.Graph() as graph:
-        ap.io.csv.write(ap.io.python.read(feed, schema=Word), in_memory / "out.csv")
-    async with running(graph, in_memory.config()) as runtime:
+        ap.io.csv.write(ap.io.python.read(feed, schema=Word), anywhere / "out.csv")
+    async with running(graph, anywhere.config()) as runtime:
         await read(runtime, 1)
         figures = runtime.statistics()
         assert (figures.snapshots, figures.snapshot_bytes, figures.snapshot_seconds) == (0, 0, 0.0)
@@ -412,11 +412,11 @@ async def test_what_statistics_say_of_snapshots(in_memory: Place) -> None:
 
 
 @pytest.mark.parametrize("access", [A.FULL, A.RECORD])
-async def test_the_first_snapshot_holds_it_all(in_memory: Place, access: A) -> None:
+async def test_the_first_snapshot_holds_it_all(anywhere: Place, access: A) -> None:
     with ap.Graph() as graph:
-        ap.io.csv.write(counted(ap.io.python.read(Feed("a", "b"), schema=Word, name="feed")), in_memory / "out.csv")
-    await run(graph, in_memory.config(M.PERSISTING, access))
-    head = await in_memory.head()
+        ap.io.csv.write(counted(ap.io.python.read(Feed("a", "b"), schema=Word, name="feed")), anywhere / "out.csv")
+    await run(graph, anywhere.config(M.PERSISTING, access))
+    head = await anywhere.head()
     assert head.logs["source.feed"].since == 0
     assert sum(ref.rows for ref in head.streams["log/source.feed"]) == 2
     assert (any(stream.startswith("state/") for stream in head.streams)) == (access is A.FULL)

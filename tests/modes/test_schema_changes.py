@@ -93,113 +93,113 @@ def write(place: Place) -> None:
 @pytest.mark.parametrize("name", ["items", None])
 @pytest.mark.parametrize("read", [of_files, of_subject])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_schema_that_changed(in_memory: Place, read: Read, change: str, name: str | None) -> None:
-    write(in_memory)
+async def test_a_schema_that_changed(anywhere: Place, read: Read, change: str, name: str | None) -> None:
+    write(anywhere)
     schema, says = CHANGES[change]
-    await run(define(in_memory, read, Item, name), in_memory.config())
-    before = await in_memory.contents()
-    outputs = (in_memory / "out.csv").read_text(), (in_memory / "other.csv").read_text()
+    await run(define(anywhere, read, Item, name), anywhere.config())
+    before = await anywhere.contents()
+    outputs = (anywhere / "out.csv").read_text(), (anywhere / "other.csv").read_text()
     for settings in ({}, {"on_graph_change": "replay"}):
         with pytest.raises(GraphChanged, match=rf"has another schema than before \({says}.*on_schema_change=.reread"):
-            await run(define(in_memory, read, schema, name), in_memory.config(**settings))
+            await run(define(anywhere, read, schema, name), anywhere.config(**settings))
     # Read again, it would contradict what the readers of its output were told.
     with pytest.raises(GraphChanged, match="were told something else"):
-        await run(define(in_memory, read, schema, name), in_memory.config(on_schema_change="reread"))
-    assert await in_memory.contents() == before
-    assert ((in_memory / "out.csv").read_text(), (in_memory / "other.csv").read_text()) == outputs
+        await run(define(anywhere, read, schema, name), anywhere.config(on_schema_change="reread"))
+    assert await anywhere.contents() == before
+    assert ((anywhere / "out.csv").read_text(), (anywhere / "other.csv").read_text()) == outputs
 
     figures = await run(
-        define(in_memory, read, schema, name, on_restart="overwrite"), in_memory.config(on_schema_change="reread")
+        define(anywhere, read, schema, name, on_restart="overwrite"), anywhere.config(on_schema_change="reread")
     )
     assert figures.rows_read == 3
     amounts = Counter({("a", "1"): 1, ("b", "1"): 1}) if schema is Keyed else Counter({("a", "2"): 1, ("b", "1"): 1})
-    assert rows_in(in_memory / "out.csv") == amounts
-    assert (in_memory / "other.csv").read_text() == outputs[1], "others go on"
-    head = await in_memory.head()
+    assert rows_in(anywhere / "out.csv") == amounts
+    assert (anywhere / "other.csv").read_text() == outputs[1], "others go on"
+    head = await anywhere.head()
     logs = [stream for stream in head.streams if stream.startswith("log/")]
     assert len(logs) == 2
     assert sorted(sum(ref.rows for ref in head.streams[log]) for log in logs) == [2, 3], "its log is a new one"
 
     # And then it is as if it had always been so.
     figures = await run(
-        define(in_memory, read, schema, name, on_restart="overwrite"), in_memory.config(on_graph_change="reject")
+        define(anywhere, read, schema, name, on_restart="overwrite"), anywhere.config(on_graph_change="reject")
     )
     assert figures.rows_read == 0
 
 
 @pytest.mark.parametrize("name", ["items", None])
 @pytest.mark.parametrize("read", [of_files, of_subject])
-async def test_another_primary_key(in_memory: Place, read: Read, name: str | None) -> None:
+async def test_another_primary_key(anywhere: Place, read: Read, name: str | None) -> None:
     """A log is kept for the key there was: of rows under one key it may hold the last one alone."""
-    write(in_memory)
-    await run(define(in_memory, read, Keyed, name), in_memory.config())
-    overwriting = define(in_memory, read, KeyedByBoth, name, on_restart="overwrite")
+    write(anywhere)
+    await run(define(anywhere, read, Keyed, name), anywhere.config())
+    overwriting = define(anywhere, read, KeyedByBoth, name, on_restart="overwrite")
     with pytest.raises(GraphChanged, match="primary key item, amount instead of item"):
-        await run(overwriting, in_memory.config())
-    overwriting = define(in_memory, read, KeyedByBoth, name, on_restart="overwrite")
-    await run(overwriting, in_memory.config(on_schema_change="reread"))
-    assert rows_in(in_memory / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
+        await run(overwriting, anywhere.config())
+    overwriting = define(anywhere, read, KeyedByBoth, name, on_restart="overwrite")
+    await run(overwriting, anywhere.config(on_schema_change="reread"))
+    assert rows_in(anywhere / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
 
 
 @pytest.mark.parametrize("mode", [M.PERSISTING, M.SELECTIVE_PERSISTING, M.OPERATOR_PERSISTING, M.UDF_CACHING, M.BATCH])
-async def test_in_every_mode(in_memory: Place, mode: M) -> None:
-    write(in_memory)
-    await run(define(in_memory, of_subject, Item, "items"), in_memory.config(mode))
+async def test_in_every_mode(anywhere: Place, mode: M) -> None:
+    write(anywhere)
+    await run(define(anywhere, of_subject, Item, "items"), anywhere.config(mode))
     settings = {"on_graph_change": "replay"} if mode is M.OPERATOR_PERSISTING else {}
     with pytest.raises(GraphChanged, match=r"'items'.* has another schema than before \(with note: str\)"):
-        await run(define(in_memory, of_subject, More, "items"), in_memory.config(mode, **settings))
-    config = in_memory.config(mode, on_schema_change="reread", **settings)
-    await run(define(in_memory, of_subject, More, "items", on_restart="overwrite"), config)
-    assert rows_in(in_memory / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
+        await run(define(anywhere, of_subject, More, "items"), anywhere.config(mode, **settings))
+    config = anywhere.config(mode, on_schema_change="reread", **settings)
+    await run(define(anywhere, of_subject, More, "items", on_restart="overwrite"), config)
+    assert rows_in(anywhere / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
 
 
-async def test_a_source_that_is_not_kept(in_memory: Place) -> None:
+async def test_a_source_that_is_not_kept(anywhere: Place) -> None:
     """Nothing of it was kept, so nothing has to fit."""
     for schema in (Item, More):
-        await run(define(in_memory, of_subject, schema, None), in_memory.config(M.SELECTIVE_PERSISTING))
-        assert rows_in(in_memory / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
+        await run(define(anywhere, of_subject, schema, None), anywhere.config(M.SELECTIVE_PERSISTING))
+        assert rows_in(anywhere / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
 
 
-async def test_a_replay_of_another_schema(in_memory: Place) -> None:
+async def test_a_replay_of_another_schema(anywhere: Place) -> None:
     """A recording cannot be read again, so there is no way but its schema."""
-    await run(define(in_memory, of_subject, Item, "items"), in_memory.config(M.BATCH, A.RECORD))
-    before = await in_memory.contents()
+    await run(define(anywhere, of_subject, Item, "items"), anywhere.config(M.BATCH, A.RECORD))
+    before = await anywhere.contents()
     for wish in ("reject", "reread"):
         with pytest.raises(GraphChanged, match="has another schema than before"):
             await run(
-                define(in_memory, of_subject, More, "items"),
-                in_memory.config(M.BATCH, A.REPLAY, on_schema_change=wish),
+                define(anywhere, of_subject, More, "items"),
+                anywhere.config(M.BATCH, A.REPLAY, on_schema_change=wish),
             )
-    assert await in_memory.contents() == before
+    assert await anywhere.contents() == before
 
 
-async def test_another_kind_of_source_under_the_same_name(in_memory: Place) -> None:
-    write(in_memory)
-    await run(define(in_memory, of_files, Item, "items"), in_memory.config())
+async def test_another_kind_of_source_under_the_same_name(anywhere: Place) -> None:
+    write(anywhere)
+    await run(define(anywhere, of_files, Item, "items"), anywhere.config())
     with pytest.raises(GraphChanged, match="another kind of source: python instead of fs"):
-        await run(define(in_memory, of_subject, Item, "items"), in_memory.config())
+        await run(define(anywhere, of_subject, Item, "items"), anywhere.config())
 
 
-async def test_a_crash_after_a_source_is_read_again(in_memory: Place) -> None:
-    write(in_memory)
-    await run(define(in_memory, of_files, Item, "items"), in_memory.config())
+async def test_a_crash_after_a_source_is_read_again(anywhere: Place) -> None:
+    write(anywhere)
+    await run(define(anywhere, of_files, Item, "items"), anywhere.config())
 
     class Refusing(Feed):
         async def run(self) -> None:
             raise ZeroDivisionError
 
     def failing() -> ap.Graph:
-        graph = define(in_memory, of_files, More, "items", on_restart="overwrite")
+        graph = define(anywhere, of_files, More, "items", on_restart="overwrite")
         with graph:
-            ap.io.csv.write(ap.io.python.read(Refusing(), schema=Fewer, name="bad"), in_memory / "bad.csv")
+            ap.io.csv.write(ap.io.python.read(Refusing(), schema=Fewer, name="bad"), anywhere / "bad.csv")
         return graph
 
-    before = (await in_memory.head()).streams
+    before = (await anywhere.head()).streams
     with pytest.raises(ZeroDivisionError):
-        await run(failing(), in_memory.config(on_schema_change="reread"))
-    assert (await in_memory.head()).streams == before
+        await run(failing(), anywhere.config(on_schema_change="reread"))
+    assert (await anywhere.head()).streams == before
     await run(
-        define(in_memory, of_files, More, "items", on_restart="overwrite"),
-        in_memory.config(on_schema_change="reread"),
+        define(anywhere, of_files, More, "items", on_restart="overwrite"),
+        anywhere.config(on_schema_change="reread"),
     )
-    assert rows_in(in_memory / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})
+    assert rows_in(anywhere / "out.csv") == Counter({("a", "2"): 1, ("b", "1"): 1})

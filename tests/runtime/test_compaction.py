@@ -23,7 +23,7 @@ from asyncpersist.testing.stores import FaultyStore, Outcome
 from tests.runtime.logs import NET, STREAM, TINY, WITH_IDS, head_of, named, net, rows, writing
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("rule", [NET, WITH_IDS], ids=["plain", "ids"])
 async def test_a_log_says_what_is_there_in_bytes_in_proportion(
     seed: int, rule: LogRule, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """Makes a golden root with the code that is imported: `python -m tests.golden.make tests/golden/v2`.
 
-Two runs of it make the same bytes, except for what the file system says of the inputs. Owners are those of no machine.
+Two runs of it make the same bytes, except for what the file system says of the inputs. Owners are those of no machine,
+and what tells where outputs lie tells of a directory of the system's temporary files.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import asyncpersist as ap
@@ -49,16 +51,18 @@ async def _make(mode: str) -> None:
 def main(target: Path) -> None:
     """Makes a root of each mode below `target`, in place of what is there."""
     root_module.this_process = lambda: _NOBODY
+    making = Path(tempfile.gettempdir(), "asyncpersist-golden")
+    before, target = Path.cwd(), target.resolve()
     for folder, mode in MODES.items():
-        place = target.resolve() / folder
-        shutil.rmtree(place, ignore_errors=True)
-        (place / "out").mkdir(parents=True)
-        before = Path.cwd()
-        os.chdir(place)
+        shutil.rmtree(making, ignore_errors=True)
+        (making / "out").mkdir(parents=True)
+        os.chdir(making)
         try:
             asyncio.run(_make(mode))
         finally:
             os.chdir(before)
+        shutil.rmtree(target / folder, ignore_errors=True)
+        shutil.move(making, target / folder)
 
 
 if __name__ == "__main__":

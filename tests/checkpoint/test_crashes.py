@@ -105,7 +105,7 @@ async def test_a_power_cut_at_every_call(tmp_path: Path, fresh: bool) -> None:
         await litter(tmp_path / "ready")
     while True:
         cut_at += 1
-        for chance in range(3):
+        for chance in range(2):
             path = tmp_path / f"{cut_at}-{chance}"
             shutil.copytree(tmp_path / "ready", path)
             disk = LossyDisk(path, cut_at)

@@ -70,13 +70,13 @@ class Beginning:
         Raises `StoppedEarly`: what is half filled counts for nothing.
         """
         made = self._made
-        if made is None or not (made.filled or any(start.identified for start in made.sources.values())):
+        if made is None or not (made.filled or made.identifies):
             return False
         epoch = await self._epochs.next_one()
         await self._stepping.fill(self._contents(epoch), made.filled)
         await self._tell(epoch)
         new = any(start.how == "new" for start in made.sinks.values())
-        return new or bool(made.filled & made.keeps) or any(start.identified for start in made.sources.values())
+        return new or bool(made.filled & made.keeps) or made.identifies
 
     async def _contents(self, epoch: int) -> AsyncGenerator[tuple[str, Delta], None]:
         """What is given to what is filled, by the identity of who gives it.

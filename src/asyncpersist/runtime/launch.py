@@ -94,7 +94,7 @@ class Launch:
         """Whether sources are ever read."""
         return self.keeping.replay is None or self.config is None or self.config.continue_after_replay
 
-    @property
+    @cached_property
     def rules(self) -> dict[str, LogRule]:
         """By source, how a log is kept that is for one run alone."""
         return {

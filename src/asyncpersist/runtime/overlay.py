@@ -24,12 +24,12 @@ class Overlay(Spool):
     ) -> None:
         super().__init__(scratch)
         self._named = named
+        self._below = {(ref.key, ref.start) for refs in named.values() for ref in refs}
         self._read = read
 
     async def get(self, ref: ObjectRef) -> bytes:
         """Reads a segment, of this run or of the root."""
-        below = any(ref is other for refs in self._named.values() for other in refs)
-        return await self._read(ref) if below else await super().get(ref)
+        return await self._read(ref) if (ref.key, ref.start) in self._below else await super().get(ref)
 
     def named(self, stream: str) -> Sequence[ObjectRef]:
         """What the root holds of a log."""

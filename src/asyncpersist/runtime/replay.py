@@ -27,9 +27,8 @@ class Replay:
     def __init__(self, logs: Mapping[str, LogReader], *, together: bool) -> None:
         self._logs = logs
         refs = [ref for log in logs.values() for ref in log.refs]
-        self.compacted_until = max((ref.last_epoch for ref in refs if ref.compacted), default=0)
-        """The last epoch that cannot be told from those before it; 0: all can be."""
-        self._together_until = max((ref.last_epoch for ref in refs), default=0) if together else self.compacted_until
+        # The last epoch that is not, or cannot be, told from those before it; 0: all are.
+        self._together_until = max((ref.last_epoch for ref in refs if together or ref.compacted), default=0)
 
     async def rows(self) -> AsyncGenerator[tuple[int, str, Delta], None]:
         """(epoch, source, rows) in the order of the epochs; of one epoch in any number of pieces."""

@@ -40,6 +40,11 @@ class Resumption:
     empty: frozenset[int] = frozenset()
     changes: tuple[str, ...] = ()
 
+    @property
+    def identifies(self) -> bool:
+        """Whether rows in some log have to be given ids first."""
+        return any(start.identified for start in self.sources.values())
+
 
 def resume(situation: Situation) -> Resumption:
     """The decision for a situation.

@@ -11,6 +11,7 @@
     │   ├── InputNotFound
     │   ├── InputChanged
     │   └── MalformedInput
+    ├── FunctionFailed          a user's function raised, or returned what does not fit: mend it, or let it be retried
     ├── RowError                an expression has no value for a row: mend the expression or the row
     ├── OutputError             an output file is not as it was left: restore it or say on_restart="overwrite"
     │   ├── OutputNotEmpty
@@ -40,6 +41,7 @@ __all__ = [
     "DamagedState",
     "Fenced",
     "ForeignRoot",
+    "FunctionFailed",
     "GraphChanged",
     "GraphError",
     "InputChanged",
@@ -102,6 +104,13 @@ class MalformedInput(InputError, ValueError):
 
 class RowError(AsyncPersistError, ArithmeticError):
     """An expression has no value for a row: overflow, division by zero, a failed conversion."""
+
+
+class FunctionFailed(AsyncPersistError):
+    """A user's function raised for a row, took too long, or returned something else than its type.
+
+    The message names the function and its arguments; the cause is what was raised. It is never cached.
+    """
 
 
 class OutputError(AsyncPersistError):

@@ -60,7 +60,9 @@ def test_it_is_what_the_output_says(command: Command, job: Job) -> None:
         key=str,
     )
     (offsets,) = [state for state in facts["states"] if state["name"] == "offsets"]
-    assert [change["after"]["partition"] for change in offsets["sample"]] == ["002.jsonl", "003.jsonl"]
+    # A file that was read as soon as it was written is looked at once more by a later run, and then trusted.
+    added = [change["after"]["partition"] for change in offsets["sample"] if change["kind"] == "added"]
+    assert added == ["002.jsonl", "003.jsonl"]
     assert (facts["rows_read"], facts["graph"]) == (300, [])
     assert facts["epoch_milliseconds"] == last["epoch"] - first["epoch"] > 0
     assert {state["name"] for state in facts["states"]} == {"groups", "offsets"}, "logs are no state"

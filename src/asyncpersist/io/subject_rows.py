@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from asyncpersist.columnar.python_values import Misfit, column_of, fitted
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import MalformedInput
-from asyncpersist.io.python_values import Misfit, column_of, fitted
 
 __all__ = ["OFFSET", "Piece", "Removed", "RowShape"]
 

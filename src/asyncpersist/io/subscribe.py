@@ -12,12 +12,12 @@ import numpy as np
 
 from asyncpersist.clock import Clock
 from asyncpersist.columnar.delta import ID, Delta
+from asyncpersist.columnar.python_values import values_of
 from asyncpersist.disk import Disk
 from asyncpersist.dtypes import DType, Pointer
 from asyncpersist.errors import Unsupported
 from asyncpersist.graph.context import current_graph
 from asyncpersist.graph.node import SinkNode
-from asyncpersist.io.python_values import values_of
 from asyncpersist.io.raised_in import noting
 from asyncpersist.io.render import OnRestart
 from asyncpersist.io.sink import Position, Sink, SinkWriter

@@ -29,8 +29,6 @@ import numpy as np
 import polars as pl
 
 from asyncpersist.dtypes import DType, Pointer
-from asyncpersist.io.formats.format import Broken
-from asyncpersist.io.formats.values import stored
 
 __all__ = ["Misfit", "column_of", "fitted", "values_of"]
 
@@ -46,6 +44,10 @@ _EXACT: dict[str, frozenset[type]] = {
 }
 _NONE = type(None)
 _REFUSED = (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError)
+
+
+class _Unfit(Exception):
+    """A value that does not fit; the message says why."""
 
 
 class Misfit(Exception):
@@ -67,7 +69,7 @@ def column_of(name: str, dtype: DType, values: Sequence[Any]) -> pl.Series:
     for index, value in enumerate(values):
         try:
             careful.append(_stored(value, dtype))
-        except Broken as exc:
+        except _Unfit as exc:
             raise Misfit(index, str(exc)) from exc
     return pl.Series(name, careful, dtype=dtype.polars, strict=True)
 
@@ -146,24 +148,24 @@ def _lossless(column: pl.Series, dtype: DType) -> pl.Series | None:
 
 
 def _stored(value: Any, dtype: DType) -> Any:
-    """A value as Polars takes it for the column. Raises `Broken`."""
+    """A value as Polars takes it for the column. Raises `_Unfit`."""
     if value is None and (dtype.optional or dtype.kind != "json"):
         if dtype.optional:
             return None
-        raise Broken(f"expected {dtype}, got None")
+        raise _Unfit(f"expected {dtype}, got None")
     return _STORED[dtype.kind](value, dtype)
 
 
-def _unfit(value: Any, dtype: DType) -> Broken:
+def _unfit(value: Any, dtype: DType) -> _Unfit:
     text = repr(value)
-    return Broken(f"expected {dtype}, got {text if len(text) <= 80 else text[:77] + '...'}")
+    return _Unfit(f"expected {dtype}, got {text if len(text) <= 80 else text[:77] + '...'}")
 
 
 def _int(value: Any, dtype: DType) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise _unfit(value, dtype)
     if not -(1 << 63) <= value < 1 << 63:
-        raise Broken(f"expected {dtype}, got {str(value)[:80]}, which does not fit 64 bits")
+        raise _Unfit(f"expected {dtype}, got {str(value)[:80]}, which does not fit 64 bits")
     return int(value)
 
 
@@ -173,7 +175,7 @@ def _float(value: Any, dtype: DType) -> float:
     try:
         return float(value)
     except OverflowError as exc:
-        raise Broken(f"expected {dtype}, got an int that is too large") from exc
+        raise _Unfit(f"expected {dtype}, got an int that is too large") from exc
 
 
 def _bool(value: Any, dtype: DType) -> bool:
@@ -188,7 +190,7 @@ def _str(value: Any, dtype: DType) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as exc:
-        raise Broken(f"expected {dtype}, got half of a surrogate pair, which is no Unicode") from exc
+        raise _Unfit(f"expected {dtype}, got half of a surrogate pair, which is no Unicode") from exc
     return str(value)
 
 
@@ -203,7 +205,7 @@ def _datetime(value: Any, dtype: DType) -> datetime.datetime:
         raise _unfit(value, dtype)
     zoned = dtype.kind == "utc_datetime"
     if (value.tzinfo is not None) != zoned:
-        raise Broken(f"expected {dtype}, a datetime {'with' if zoned else 'without'} a zone, got {value!r}")
+        raise _Unfit(f"expected {dtype}, a datetime {'with' if zoned else 'without'} a zone, got {value!r}")
     try:
         moment = value.astimezone(datetime.UTC) if zoned else value
     except OverflowError as exc:
@@ -252,11 +254,13 @@ def _array(value: Any, dtype: DType) -> dict[str, Any]:
         raise _unfit(value, dtype) from exc
 
 
-def _json(value: Any, dtype: DType) -> Any:
+def _json(value: Any, dtype: DType) -> str:
     try:
-        return "null" if value is None else stored(value, dtype)
+        return _str(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False), dtype)
     except (TypeError, RecursionError) as exc:
-        raise Broken(f"expected {dtype}, got what JSON cannot hold: {exc}") from exc
+        raise _Unfit(f"expected {dtype}, got what JSON cannot hold: {exc}") from exc
+    except ValueError as exc:
+        raise _Unfit(f"expected {dtype}, got a number that is too large") from exc
 
 
 def _pointer(value: Any, dtype: DType) -> int:

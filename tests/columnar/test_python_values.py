@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncpersist.columnar.python_values import Misfit, column_of, fitted, values_of
 from asyncpersist.dtypes import DType, Json, Pointer
-from asyncpersist.io.python_values import Misfit, column_of, fitted, values_of
 
 ZONE = datetime.timezone(datetime.timedelta(hours=2))
 INTS = st.integers(-(1 << 63), (1 << 63) - 1)

@@ -1,0 +1,41 @@
+"""What an operator knows of functions: which columns they take, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import polars as pl
+
+from asyncpersist.dtypes import DType
+
+__all__ = ["Answers", "Call", "Caller"]
+
+Answers = Callable[[], pl.Series]
+"""Waits for all of it: one value for every row of arguments, in their order. Raises what a call raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function over rows: the column `output` of type `dtype` is what it returns for the columns `arguments`.
+
+    `function` is what the runtime knows how to call. `where` names a bool column: only rows where it is True are called
+    for, the others have None; None: all rows. `remembered`: what was returned for a row is kept while the row is there,
+    and given out again when the row is taken back.
+    """
+
+    output: str
+    dtype: DType
+    arguments: tuple[str, ...]
+    function: Any
+    where: str | None = None
+    remembered: bool = True
+
+
+class Caller(Protocol):
+    """Calls one function for many rows. Used by one thread at a time."""
+
+    def begin(self, arguments: pl.DataFrame) -> Answers:
+        """Begins the calls for rows of arguments, of which there is at least one."""
+        ...

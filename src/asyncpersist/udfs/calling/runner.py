@@ -1,0 +1,44 @@
+"""The contract of whoever runs a function for many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+__all__ = ["Answered", "CallsCancelled", "Positions", "Runner", "Wait"]
+
+Positions = npt.NDArray[np.int64]
+
+Answered = Callable[[Positions, pl.Series], None]
+"""Told what some of the rows were answered with, in the function's own type: each row once, in any order, soon after
+the answer came, many at a time where many come. Called by one thread at a time, which need not be the one that waits.
+Must be quick."""
+
+Wait = Callable[[], None]
+"""Returns when every row was answered. Raises `FunctionFailed` for the first call that failed for good; calls that had
+begun by then have ended or were cancelled, and those that were answered have been told. Raises `CallsCancelled`."""
+
+
+class CallsCancelled(Exception):
+    """The run ends before its calls have been answered."""
+
+
+class Runner(Protocol):
+    """Runs one function, for one run."""
+
+    # Made as `XRunner(function, ...)`; see `runner_for`, which chooses.
+
+    def begin(self, arguments: pl.DataFrame, answered: Answered) -> Wait:
+        """Begins the calls for rows of arguments, the columns in the order of `Function.takes`.
+
+        Called in a thread that is not the loop's. What cannot go on by itself goes on in the call of what is returned.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ends all calls as soon as that can be: whoever waits gets `CallsCancelled`. From any thread; idempotent."""
+        ...

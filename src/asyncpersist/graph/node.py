@@ -61,11 +61,12 @@ class SourceNode(Node):
 class Demands:
     """What the plan asks of an operator.
 
-    `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts.
+    `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts. `kept`: its state is kept.
     """
 
     ids: bool = False
     append_only: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

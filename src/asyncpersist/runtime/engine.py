@@ -29,6 +29,7 @@ from asyncpersist.runtime.beginning import Beginning, StoppedEarly
 from asyncpersist.runtime.compaction import Compaction
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
+from asyncpersist.runtime.functions import Functions
 from asyncpersist.runtime.intake import Intake
 from asyncpersist.runtime.launch import Launch, Launched
 from asyncpersist.runtime.offsets import OffsetTable
@@ -72,6 +73,7 @@ class Engine:
         self._sources = {vertex.identity: node.source for vertex, node in plan.sources}
         self._plan = plan
         self._dataflow = Dataflow(plan)
+        self._functions = Functions(self._dataflow, clock=clock)
         self._offsets = {identity: OffsetTable() for identity in self._sources}
         self._launch = Launch(
             plan=plan,

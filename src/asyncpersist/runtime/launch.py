@@ -236,6 +236,7 @@ class Launch:
                 keeping=self.keeping,
                 newest=head,
                 stateful=self.dataflow.stateful,
+                telling=self.dataflow.telling,
                 graph_change=self.config.graph_change,
                 schema_change=self.config.on_schema_change,
                 where=store.describe(),

@@ -15,6 +15,7 @@
 | `Json` | json | String, compact JSON text |
 | `numpy.ndarray` | array | Struct(data: List(Float64), shape: List(Int64)) |
 | `Pointer` | pointer | UInt128 |
+| none: what a function gives that answers later | future | Struct(done: Boolean, value: T) |
 | `T or None`, `Optional[T]` | the same, optional | the same |
 """
 
@@ -24,14 +25,14 @@ import datetime
 import types
 import typing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from asyncpersist.errors import SchemaError
 
-__all__ = ["DType", "DateTimeNaive", "DateTimeUtc", "Duration", "Json", "Pointer"]
+__all__ = ["PENDING", "DType", "DateTimeNaive", "DateTimeUtc", "Duration", "Json", "Pending", "Pointer"]
 
 
 class DateTimeNaive(datetime.datetime):
@@ -57,6 +58,25 @@ class Pointer(int):
         return f"^{int(self):032X}"[:9]
 
     __str__ = __repr__
+
+
+class Pending:
+    """The type of `PENDING`."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> Pending:
+        return PENDING
+
+    def __repr__(self) -> str:
+        return "Pending"
+
+    def __reduce__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final[Pending] = object.__new__(Pending)
+"""What stands for the value of a future that is not answered yet. There is one."""
 
 
 _SIMPLE: dict[Any, str] = {
@@ -93,7 +113,11 @@ _POLARS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """The type of a column. `kind` is of the table above; `args` are the item types of a list or tuple."""
+    """The type of a column. `kind` is of the table above; `args` are the item types of a list or tuple.
+
+    Of a future, which itself is never None, the one of `args` is the type of its value; while it is pending, that is
+    None in memory.
+    """
 
     kind: str
     optional: bool = False
@@ -106,6 +130,8 @@ class DType:
             return pl.List(self.args[0].polars)
         if self.kind == "tuple":
             return pl.Struct({f"f{i}": arg.polars for i, arg in enumerate(self.args)})
+        if self.kind == "future":
+            return pl.Struct({"done": pl.Boolean(), "value": self.args[0].polars})
         return _POLARS[self.kind]
 
     def __str__(self) -> str:
@@ -115,6 +141,15 @@ class DType:
 
     def as_optional(self) -> DType:
         return self if self.optional else replace(self, optional=True)
+
+    def as_future(self) -> DType:
+        """The type of a value of this type that comes later."""
+        return DType("future", args=(self,))
+
+    @property
+    def awaited(self) -> DType:
+        """Of a future the type of its value, of another type itself."""
+        return self.args[0] if self.kind == "future" else self
 
     @staticmethod
     def of(annotation: Any, *, where: str = "a type") -> DType:

@@ -12,6 +12,7 @@
 | list, tuple | a list or tuple, or a one-dimensional NumPy array | list, tuple |
 | array | a NumPy array or (nested) list of numbers | `numpy.ndarray` of float64 |
 | pointer | an int of 128 bits | `Pointer` |
+| future | never | its value, or `PENDING` |
 
 None fits an optional column. The fast way takes what consists of exactly these types; whatever else is looked at value
 by value, which decides.
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from asyncpersist.dtypes import DType, Pointer
+from asyncpersist.dtypes import PENDING, DType, Pointer
 
 __all__ = ["Misfit", "column_of", "fitted", "values_of"]
 
@@ -90,6 +91,10 @@ def fitted(column: pl.Series, dtype: DType) -> pl.Series:
 
 def values_of(column: pl.Series, dtype: DType) -> list[Any]:
     """The column as Python values. Holds the interpreter for about 0.1 µs per value, more for what is nested."""
+    if dtype.kind == "future":
+        known = values_of(column.struct.field("value"), dtype.args[0])
+        done = column.struct.field("done").to_list()
+        return [value if there else PENDING for value, there in zip(known, done, strict=True)]
     values: list[Any] = column.to_list()
     if dtype.kind in _EXACT or (dtype.kind == "list" and dtype.args[0].kind in _EXACT):
         return values

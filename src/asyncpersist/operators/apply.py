@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from asyncpersist.columnar.delta import ID, WEIGHT, Delta
 from asyncpersist.columnar.state import State
 from asyncpersist.dtypes import DType
 from asyncpersist.operators.calls import Answers, Call, Caller
+from asyncpersist.operators.copies import Copies
 from asyncpersist.operators.operator import Operator
 from asyncpersist.operators.remembered import ARGUMENTS, Remembered
 
@@ -19,19 +21,28 @@ __all__ = ["Apply"]
 _POSITION = "__position"
 
 Column = Callable[[], pl.Series]
+Weights = npt.NDArray[np.int64]
 
 
 class Apply(Operator):
     """The input's rows with one more column for each of `calls`, all of which go on side by side.
 
-    What is `remembered` is called for a row when it comes, and given out once more when it is taken back, from state;
-    the input then has `ID`. A row that comes again with equal arguments in the epoch that takes it back keeps what it
-    had. Other functions are called whenever a row comes or is taken back. `forgets` makes all of them such: nothing is
-    ever taken back, nor told again. `bind` says who calls, before the first step.
+    What is `remembered` is called for a row when it comes, and given out once more when it is taken back, from state.
+    Rows are told apart by `ID`, which the input then has, or, without `identified`, by counting equal ones. A row that
+    comes again with equal arguments in the epoch that takes it back keeps what it had. Other functions are called
+    whenever a row comes or is taken back. `forgets` makes all of them such: nothing is ever taken back, nor told again.
+    `bind` says who calls, before the first step.
     """
 
     def __init__(
-        self, columns: Mapping[str, DType], calls: Sequence[Call], *, ids: bool, forgets: bool, hash_bits: int = 64
+        self,
+        columns: Mapping[str, DType],
+        calls: Sequence[Call],
+        *,
+        ids: bool,
+        identified: bool,
+        forgets: bool,
+        hash_bits: int = 64,
     ) -> None:
         schema = {name: dtype.polars for name, dtype in columns.items()}
         schema.update((call.output, call.dtype.polars) for call in calls)
@@ -44,13 +55,14 @@ class Apply(Operator):
             for call in calls
             if call.remembered and not forgets
         }
+        self._copies = Copies(hash_bits=hash_bits) if self._remembered and not identified else None
 
     def bind(self, callers: Sequence[Caller]) -> None:
         """Who calls, in the order of `calls`."""
         self._callers = callers
 
     def states(self) -> Mapping[str, State]:
-        return self._remembered
+        return self._remembered if self._copies is None else {**self._remembered, "copies": self._copies}
 
     @property
     def tells(self) -> bool:
@@ -67,13 +79,16 @@ class Apply(Operator):
     def _output(self, delta: Delta, *, again: bool) -> Delta:
         if delta.is_empty():
             return self._empty
+        ids = delta.rows[ID] if ID in delta.rows.columns else None
+        if self._copies is not None:
+            delta, ids = self._copies.apart(delta, again=again)
         columns = [
-            self._begin(call, caller, delta, again) for call, caller in zip(self.calls, self._callers, strict=True)
+            self._begin(call, caller, delta, ids, again) for call, caller in zip(self.calls, self._callers, strict=True)
         ]
         rows = delta.rows.with_columns(column() for column in columns)
         return Delta(rows[self._names], delta.weights, delta.consolidated and ID in self._names)
 
-    def _begin(self, call: Call, caller: Caller, delta: Delta, again: bool) -> Column:
+    def _begin(self, call: Call, caller: Caller, delta: Delta, ids: pl.Series | None, again: bool) -> Column:
         """Begins the calls for a delta; the function that is returned waits for the column."""
         rows, weights = delta.rows, delta.weights
         if call.where is not None:
@@ -81,12 +96,19 @@ class Apply(Operator):
             if not taken.all():
                 if weights is not None:
                     weights = weights[taken.to_numpy()]
-                column = self._begin_all(call, caller, rows.filter(taken), weights, again)
+                ids = None if ids is None else ids.filter(taken)
+                column = self._begin_all(call, caller, rows.filter(taken), weights, ids, again)
                 return lambda: _spread(column(), np.flatnonzero(taken.to_numpy()), rows.height).alias(call.output)
-        return self._begin_all(call, caller, rows, weights, again)
+        return self._begin_all(call, caller, rows, weights, ids, again)
 
     def _begin_all(
-        self, call: Call, caller: Caller, rows: pl.DataFrame, weights: np.ndarray | None, again: bool
+        self,
+        call: Call,
+        caller: Caller,
+        rows: pl.DataFrame,
+        weights: Weights | None,
+        ids: pl.Series | None,
+        again: bool,
     ) -> Column:
         arguments = rows.select(call.arguments)
         remembered = self._remembered.get(call.output)
@@ -96,7 +118,8 @@ class Apply(Operator):
             # A frame without columns has no rows either.
             answers = caller.begin(arguments if call.arguments else rows.select(pl.lit(None).alias("")))
             return lambda: answers().alias(call.output)
-        keys = remembered.keys(rows[ID], arguments)
+        assert ids is not None, "what is remembered is so by ids"
+        keys = remembered.keys(ids, arguments)
         if again:
             slots = remembered.find(keys)
             if (slots < 0).any():
@@ -115,7 +138,7 @@ class _Step:
         remembered: Remembered,
         keys: pl.DataFrame,
         arguments: pl.DataFrame,
-        weights: np.ndarray | None,
+        weights: Weights | None,
     ) -> None:
         self._call = call
         self._remembered = remembered
@@ -163,14 +186,14 @@ class _Step:
         return _gathered(every, joined[_POSITION].to_numpy())
 
 
-def _gathered(values: pl.Series, index: np.ndarray) -> pl.Series:
+def _gathered(values: pl.Series, index: npt.NDArray[np.int64]) -> pl.Series:
     """The values at `index`, None where it is -1."""
     if (index >= 0).all():
         return values.gather(index)
     return values.gather(pl.Series(index).replace(-1, None).cast(pl.UInt32))
 
 
-def _spread(values: pl.Series, positions: np.ndarray, height: int) -> pl.Series:
+def _spread(values: pl.Series, positions: npt.NDArray[np.int64], height: int) -> pl.Series:
     """The values at `positions`, None elsewhere."""
     index = np.full(height, -1, np.int64)
     index[positions] = np.arange(len(positions))

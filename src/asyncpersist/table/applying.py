@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import GraphError
-from asyncpersist.graph.node import Demands, OperatorNode, SourceNode
+from asyncpersist.graph.node import Demands, OperatorNode, SourceNode, identifiable
 from asyncpersist.operators import calls
 from asyncpersist.operators.apply import Apply
 from asyncpersist.operators.operator import Operator
@@ -176,9 +176,11 @@ def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: se
     columns = {name: dtype for name, dtype in below.columns.items() if name in later}
 
     def make(demands: Demands) -> Operator:
-        return Apply(columns, called, ids=demands.ids, forgets=demands.append_only and not demands.kept)
+        forgets = demands.append_only and not demands.kept
+        return Apply(columns, called, ids=demands.ids, identified=identified, forgets=forgets)
 
-    remembers = any(call.remembered for call in called)
+    identified = identifiable(below)
+    remembers = identified and any(call.remembered for call in called)
     return OperatorNode(
         kind="apply",
         definition={

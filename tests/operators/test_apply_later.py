@@ -179,8 +179,11 @@ def test_it_says_what_a_recomputation_says(data: st.DataObject) -> None:
         awaited.take(awaits.step([output]))
         assert net.rows == oracle.output()
         assert awaited.rows == Counter(
-            {row.replace("{'done': True, 'value': ", "").replace("}", ""): n for row, n in net.rows.items()
-             if "'done': True" in row}
+            {
+                row.replace("{'done': True, 'value': ", "").replace("}", ""): n
+                for row, n in net.rows.items()
+                if "'done': True" in row
+            }
         )
         waiting = {oracle.key(row) for row in oracle.rows} - oracle.answers.keys()
         assert {(key[0], a, tuple(items)) for key, (a, items) in calls.under_way.items()} == waiting

@@ -6,7 +6,8 @@ root, which has no barriers but the last, so does a second after the first row o
 directory is taken over and kept is the business of `part_files`.
 
 The files hold the table's columns as they lie in memory (`dtypes`), pointers as `^` and 32 hexadecimal digits, futures
-as their values (null while they are pending), then `time` (the epoch) and `diff` (1 or -1), both Int64. Within an epoch retractions come first.
+as their values (null while they are pending), then `time` (the epoch) and `diff` (1 or -1), both Int64. Within an epoch
+retractions come first.
 """
 
 from __future__ import annotations

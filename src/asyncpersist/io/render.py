@@ -92,9 +92,7 @@ def render(format: FileFormat, columns: Mapping[str, DType], epoch: int, delta: 
 
 def written_types(columns: Mapping[str, DType]) -> dict[str, DType]:
     """The types of what is written: of a future that of its value, or None."""
-    return {
-        name: dtype.awaited.as_optional() if dtype.kind == "future" else dtype for name, dtype in columns.items()
-    }
+    return {name: dtype.awaited.as_optional() if dtype.kind == "future" else dtype for name, dtype in columns.items()}
 
 
 def change_rows(columns: Mapping[str, DType], epoch: int, delta: Delta) -> pl.DataFrame:

@@ -29,12 +29,11 @@ _POSITION = "__position"
 class ApplyLater(Operator):
     """The input's rows with one more column, a future: pending until the function has answered for the row.
 
-    Output columns: `carried` ones of the input's `columns`, then that of the `call`, which is for all rows. -0.0 becomes
-    0.0. A row that
-    comes is called for, unless that is done already for a row of the same id and equal arguments. When the answer is
-    there, all rows that wait for it are replaced in one step. Whatever is taken back is so as it was last given out; a
-    call that no row waits for any more is withdrawn. A row that comes again with equal arguments in the epoch that
-    takes it back keeps its answer, or its call.
+    Output columns: `carried` ones of the input's `columns`, then that of the `call`, which is for all rows. -0.0
+    becomes 0.0. A row that comes is called for, unless that is done already for a row of the same id and equal
+    arguments. When the answer is there, all rows that wait for it are replaced in one step. Whatever is taken back is
+    so as it was last given out; a call that no row waits for any more is withdrawn. A row that comes again with equal
+    arguments in the epoch that takes it back keeps its answer, or its call.
 
     Rows are told apart by `ID`, which the input then has; without `identified` by counting equal ones, and the ids in
     the output are made here. Rows that wait are kept whole. Answers are remembered while their row lives, or not at all
@@ -161,7 +160,9 @@ class ApplyLater(Operator):
             np.add.at(totals, positions, weights)
             waited = totals > 0
             mask = pl.Series(waited)
-            self._remembered.add(keys.filter(mask), totals[waited], values.filter(mask), np.ones(waited.sum(), np.bool_))
+            self._remembered.add(
+                keys.filter(mask), totals[waited], values.filter(mask), np.ones(waited.sum(), np.bool_)
+            )
         pending = self._futures(self._none.new_from_index(0, rows.height), np.zeros(rows.height, np.bool_))
         finished = self._futures(values.gather(positions), np.ones(rows.height, np.bool_))
         both = [rows.with_columns(column).select(self._names) for column in (pending, finished)]
@@ -186,9 +187,7 @@ class ApplyLater(Operator):
         if distinct.height < rows.height:
             values = values.alias(self.call.output)
             looked_up = distinct.select(ID, ARGUMENTS).with_columns(values, pl.Series(_POSITION, done))
-            joined = rows.select(ID, ARGUMENTS).join(
-                looked_up, on=[ID, ARGUMENTS], how="left", maintain_order="left"
-            )
+            joined = rows.select(ID, ARGUMENTS).join(looked_up, on=[ID, ARGUMENTS], how="left", maintain_order="left")
             values, all_done = joined[self.call.output], joined[_POSITION].to_numpy()
         else:
             all_done = done

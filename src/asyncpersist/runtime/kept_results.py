@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -13,6 +13,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.runtime.caches import capture_all
 from asyncpersist.runtime.segments import StateSegment
 from asyncpersist.udfs.caching.cached import CachedCaller
+from asyncpersist.udfs.caching.room import CacheRoom
 from asyncpersist.udfs.caching.table import CacheTable
 from asyncpersist.udfs.function import Function
 
@@ -28,6 +29,15 @@ class KeptResults:
         self._each: dict[str, State] = {}
         self._names: dict[str, CacheFacts] = {}
         self._callers: dict[str, list[CachedCaller]] = {}
+        self._rooms: dict[str, CacheRoom] = {}
+
+    def found(self, others: Mapping[str, tuple[CacheFacts, int]]) -> None:
+        by_age = sorted(others.items(), key=lambda item: item[1][0].used)
+        for cache, room in self._rooms.items():
+            room.share_with({stream: size for stream, (facts, size) in by_age if facts.cache == cache})
+
+    def dropped(self) -> Collection[str]:
+        return {stream for room in self._rooms.values() for stream in room.dropped}
 
     def add(self, function: Function, cache: str, table: CacheTable, caller: CachedCaller, *, each: bool) -> None:
         """Results of a function in a cache. `each`: they are written before they are used."""
@@ -38,6 +48,7 @@ class KeptResults:
             self._each[stream] = table
         self._names[stream] = CacheFacts(function=function.name, cache=cache)
         self._callers.setdefault(stream, []).append(caller)
+        self._rooms[cache] = table.room
 
     @property
     def states(self) -> Mapping[str, State]:

@@ -12,6 +12,7 @@ import anyio.to_thread
 import polars as pl
 
 from asyncpersist.checkpoint.answers import Answers
+from asyncpersist.checkpoint.caches import others
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
@@ -170,6 +171,8 @@ class Launch:
         return Launched(None, None, head, resumption, logs, {}, readers, outlets)
 
     async def _fill_caches(self, root: Root, cached: dict[str, pl.DataFrame], adopted: Sequence[Answers]) -> None:
+        if self.caches is not None and root.head is not None:
+            self.caches.found(others(root.head, self.caches.states))
         await recovery.add_answers(root, cached, self._cached_states, adopted)
         await recovery.fill(self._cached_states, cached)
 

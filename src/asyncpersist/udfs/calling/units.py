@@ -1,0 +1,120 @@
+"""What one call in the loop is for, and what came of it: a row, or many at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from asyncpersist.clock import Clock
+from asyncpersist.columnar.python_values import Misfit
+from asyncpersist.errors import FunctionFailed
+from asyncpersist.udfs.calling.batches import Batches
+from asyncpersist.udfs.calling.callables import is_coroutine_function
+from asyncpersist.udfs.calling.failures import misfitting
+from asyncpersist.udfs.calling.rows import Rows
+from asyncpersist.udfs.calling.runner import Positions
+from asyncpersist.udfs.function import Function
+
+__all__ = ["Answers", "BatchUnits", "RowUnits", "Unit", "Units"]
+
+Unit = tuple[int, Any, Positions | None]
+"""The key, or the first one, what `Units.call` is given, and all keys if there can be several."""
+
+
+class Answers(NamedTuple):
+    """What fits, as a column beside its keys, and the first failure of what does not."""
+
+    keys: Positions
+    column: pl.Series
+    failure: FunctionFailed | None
+
+
+class Units(Protocol):
+    """Cuts rows into calls, and makes a column of what these return."""
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """What is called with the arguments of a unit."""
+        ...
+
+    @property
+    def at_once(self) -> int | None:
+        """How many rows may be cut at a time; None: all there are."""
+        ...
+
+    def cut(self, keys: Positions, arguments: pl.DataFrame) -> Iterator[Unit]:
+        """The calls for rows under these keys."""
+        ...
+
+    def answers(self, units: list[Unit], returned: list[Any]) -> Answers:
+        """What was returned for each of these, as a column. For a thread beside the loop's."""
+        ...
+
+
+class RowUnits:
+    """A call for each row."""
+
+    def __init__(self, function: Function, clock: Clock) -> None:
+        self._function = function
+        self._rows = Rows(function, clock)
+        self.call = self._rows.call
+
+    @property
+    def at_once(self) -> int | None:
+        return self._rows.at_once
+
+    def cut(self, keys: Positions, arguments: pl.DataFrame) -> Iterator[Unit]:
+        return zip(keys.tolist(), self._rows.given(arguments), itertools.repeat(None))
+
+    def answers(self, units: list[Unit], returned: list[Any]) -> Answers:
+        keys = np.array([unit[0] for unit in units], np.int64)
+        fitting = self._rows.fitting(returned)
+        if fitting.why is None:
+            return Answers(keys, fitting.column, None)
+        failure = misfitting(self._function, units[fitting.unfit[0]][1], fitting.why)
+        return Answers(np.delete(keys, fitting.unfit), fitting.column, failure)
+
+
+class BatchUnits:
+    """A call for many rows. `off_loop` makes a coroutine function that runs a plain one in a thread."""
+
+    def __init__(
+        self,
+        function: Function,
+        clock: Clock,
+        off_loop: Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]],
+    ) -> None:
+        self._function = function
+        self._batches = Batches(function, clock)
+        self._given = off_loop(self._batches.given)
+        self.call = self._called if is_coroutine_function(function.call) else self._batches.call
+
+    @property
+    def at_once(self) -> int | None:
+        return self._batches.size
+
+    def cut(self, keys: Positions, arguments: pl.DataFrame) -> Iterator[Unit]:
+        yield int(keys[0]), (arguments,), keys
+
+    def answers(self, units: list[Unit], returned: list[Any]) -> Answers:
+        keys, columns, failure = [], [], None
+        for (_, (arguments,), covered), result in zip(units, returned, strict=True):
+            assert covered is not None
+            try:
+                columns.append(self._batches.column(result, arguments.height))
+                keys.append(covered)
+            except Misfit as exc:
+                failure = failure or misfitting(self._function, arguments, exc)
+        if not keys:
+            return Answers(np.empty(0, np.int64), pl.Series("", [], self._function.result.polars), failure)
+        return Answers(np.concatenate(keys), pl.concat(columns), failure)
+
+    async def _called(self, arguments: pl.DataFrame) -> Any:
+        batches = self._batches
+        quickly = batches.is_quickly_given(arguments.height)
+        given = batches.given(arguments) if quickly else await self._given(arguments)
+        return await batches.called(given)

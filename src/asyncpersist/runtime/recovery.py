@@ -85,9 +85,12 @@ async def fetch(root: Root, head: Manifest | None, states: Mapping[str, State]) 
 
         fetched[stream] = await anyio.to_thread.run_sync(decode)
 
-    async with anyio.create_task_group() as group:
-        for stream, state in states.items():
-            group.start_soon(read, stream, state.key)
+    try:
+        async with anyio.create_task_group() as group:
+            for stream, state in states.items():
+                group.start_soon(read, stream, state.key)
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from None
     return fetched
 
 

@@ -172,7 +172,7 @@ class Engine:
                 await closing.aclose()
 
     async def _run(self, closing: AsyncExitStack) -> None:
-        closing.callback(self._functions.close)
+        closing.push_async_callback(self._functions.aclose)
         scratch = Scratch(closing)
         self._launched = launched = await self._launch.open(closing, scratch)
         self._root, self._snapshots, self._outlets = launched.root, launched.snapshots, launched.outlets

@@ -7,6 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import anyio.to_thread
+
 from asyncpersist.clock import Clock
 from asyncpersist.errors import GraphError
 from asyncpersist.runtime.answer_writer import AnswerWriter
@@ -107,11 +109,12 @@ class Functions:
         for runner in self._runners:
             runner.cancel()
 
-    def close(self) -> None:
-        """Frees what calls need; nothing is called any more."""
+    async def aclose(self) -> None:
+        """Ends what is left of threads and processes; nothing is called any more."""
         if self._deadline is not None:
             self._deadline.cancel()
-        self.cancel()
+        for runner in self._runners:
+            await anyio.to_thread.run_sync(runner.close)
 
     def statistics(self) -> dict[str, FunctionStatistics]:
         """By the names of functions."""

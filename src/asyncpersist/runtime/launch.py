@@ -280,7 +280,8 @@ class Launch:
             )
         if head is not None and head.access == "RECORD" and self.config.snapshot_access is SnapshotAccess.FULL:
             logger.warning("what was a recording is the state of this run from now on, and grows with it")
-        if self.keeping.named_only and not any(node.name for _, node in self.plan.sources):
+        named = any(node.name for _, node in self.plan.sources)
+        if self.keeping.named_only and not named and self.caches is None:
             logger.warning(
                 "persistence mode %s keeps named sources only, and none has a name=: nothing of them is kept",
                 self.config.persistence_mode.name,

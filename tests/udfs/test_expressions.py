@@ -129,6 +129,21 @@ async def test_functions_in_reduce_below_and_above_the_groups() -> None:
     assert sorted(counted.calls) == [1, 1, 1, 1, 2, 2, 3]
 
 
+async def test_functions_without_arguments_are_called_for_every_row() -> None:
+    numbers = iter(range(100))
+
+    def ticket() -> int:
+        return next(numbers)
+
+    async def fixed() -> str:
+        return "same"
+
+    found = await outcome(
+        lambda t: t.select(c=ap.udf(ticket)(), d=ap.udf(deterministic=True)(fixed)()), Pair, plus(*ROWS)
+    )
+    assert sorted(columns(found.rows, "c", "d")) == [(0, "same"), (1, "same"), (2, "same"), (3, "same")]
+
+
 async def test_none_is_passed_on_or_propagated() -> None:
     calls: list[Any] = []
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from asyncpersist.checkpoint import protocol
+from asyncpersist.checkpoint.answers import open_generations
 from asyncpersist.checkpoint.layout import OBJECTS, parse
-from asyncpersist.checkpoint.manifest import Manifest, encode
+from asyncpersist.checkpoint.manifest import Answered, Manifest, encode
 from asyncpersist.checkpoint.ownership import OwnerState, judge
 from asyncpersist.checkpoint.processes import start_of, this_process
 from asyncpersist.checkpoint.reading import manifest_sequences, read_manifest, read_marker
@@ -27,12 +28,18 @@ class Standing:
     """A root that nobody runs on, or whose owner is to be deposed.
 
     `newest`: the newest manifest that can be read. `sequences`: those of all manifests, damaged ones among them.
-    `exclusive`: every owner is proven to be gone.
+    `exclusive`: every owner is proven to be gone; `ended`: the newest one's is.
     """
 
     newest: Manifest
     sequences: frozenset[int]
     exclusive: bool
+    ended: bool
+
+    @property
+    def answers(self) -> dict[int, Answered]:
+        """The generations of which there may be answers that no manifest names."""
+        return open_generations(self.newest, ended=self.ended)
 
     @property
     def names(self) -> dict[str, int]:
@@ -61,7 +68,7 @@ async def stand(store: ObjectStore, *, takeover: bool) -> Standing:
             f"{store.describe()} {certainty} {describe_owner(newest.owner)}. Stop that process, or take the state "
             "from it with --takeover. Nothing was changed."
         )
-    return Standing(newest, frozenset(sequences), state.proven_gone and newest.exclusive)
+    return Standing(newest, frozenset(sequences), state.proven_gone and newest.exclusive, state.proven_gone)
 
 
 async def choose(store: ObjectStore, standing: Standing, sequence: int) -> Manifest:
@@ -91,8 +98,11 @@ async def amend(
     *,
     keep: Mapping[str, int],
     clean: bool,
+    answers: Mapping[int, Answered] | None = None,
 ) -> Manifest:
     """Commits `content` once more, as the newest, with nobody as the owner, and returns what was committed.
+
+    `answers`: what it says of those that no manifest named; None: that they still are not.
 
     What the newest manifest condemns has to be in `retention.condemned`: whoever committed that may still be about to
     delete it. Raises `Fenced` if a run claimed the root meanwhile, and as `Register.commit` does.
@@ -109,6 +119,7 @@ async def amend(
         exclusive=standing.exclusive,
         clean=clean,
         keep=keep,
+        answers=standing.answers if answers is None else answers,
     )
     await Register(store).commit(Pending(manifest, encode(manifest), retention.kept))
     return manifest

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from asyncpersist.checkpoint.answers import Answers
 from asyncpersist.checkpoint.byte_room import ByteRoom
 from asyncpersist.checkpoint.layout import MARKER, Name, parse
 from asyncpersist.checkpoint.manifest import Damaged, Manifest, ObjectRef, checksum, decode
@@ -55,7 +56,7 @@ async def copy(
 ) -> Copied:
     """Copies the head, the ancestors and named snapshots that are kept, and every object that one of them names.
 
-    `source` is only read.
+    So are answers of functions that no manifest names yet, which a run would adopt. `source` is only read.
 
     What is in the target already with the right bytes is not written again. Every object is compared with its checksums
     where it is read, and again where it was written. A few are held in memory at once. `on_progress` is called at the
@@ -71,7 +72,7 @@ async def copy(
     if root.head is None:
         raise StateError(f"{source.describe()} holds no state: no run has claimed it. There is nothing to be copied.")
     await _refuse_owned(root, root.head, owner_is_gone=owner_is_gone)
-    copying = _Copying(source, target, (*root.chain, *root.pinned))
+    copying = _Copying(source, target, (*root.chain, *root.pinned), await root.unnamed_answers())
     there = await copying.refuse_other()
     await copying.copy_objects(there, on_progress or (lambda _: None))
     # That took its time, in which somebody may have written to either.
@@ -85,18 +86,22 @@ async def copy(
 
 
 class _Copying:
-    """What is copied from where to where, and how far that is. `kept`: the manifests, the head first."""
+    """What is copied from where to where, and how far that is. `kept`: the manifests, the head first. `unnamed`: what
+    is copied besides."""
 
-    def __init__(self, source: ObjectStore, target: ObjectStore, kept: Sequence[Manifest]) -> None:
+    def __init__(
+        self, source: ObjectStore, target: ObjectStore, kept: Sequence[Manifest], unnamed: Sequence[Answers]
+    ) -> None:
         self._source = source
         self._target = target
         self._head = kept[0]
         self._manifests = {manifest.key: manifest for manifest in kept}
         self._objects: dict[str, dict[int | None, ObjectRef]] = {}
         """Key -> the pieces of it that some manifest names."""
-        for manifest in kept:
-            for ref in manifest.objects():
-                self._objects.setdefault(ref.key, {})[ref.start] = ref
+        refs = [ref for manifest in kept for ref in manifest.objects()]
+        refs += [addition.ref for answers in unnamed for addition in answers.additions]
+        for ref in refs:
+            self._objects.setdefault(ref.key, {})[ref.start] = ref
         self._sizes = {key: max(_end(ref) for ref in pieces.values()) for key, pieces in self._objects.items()}
         self.copied = Copied(self._head.sequence, len(kept), len(self._objects), sum(self._sizes.values()))
 
@@ -202,7 +207,8 @@ class _Copying:
     async def _look(self, data: bytes, key: str) -> str | None:
         """What is wrong with the bytes of an object; None if nothing is."""
         pieces = self._objects[key].values()
-        return _compare(data, pieces) if len(data) <= _INLINE else await asyncio.to_thread(_compare, data, pieces)
+        few = len(data) <= _INLINE
+        return _compare(key, data, pieces) if few else await asyncio.to_thread(_compare, key, data, pieces)
 
     def _damaged(self, store: ObjectStore, key: str, fault: str) -> DamagedState:
         return DamagedState(
@@ -226,11 +232,15 @@ def _end(ref: ObjectRef) -> int:
     return (ref.start or 0) + ref.length
 
 
-def _compare(data: bytes, pieces: Collection[ObjectRef]) -> str | None:
+def _compare(key: str, data: bytes, pieces: Collection[ObjectRef]) -> str | None:
     for ref in pieces:
         piece = memoryview(data) if ref.start is None else memoryview(data)[ref.start : _end(ref)]
         if len(piece) != ref.length:
             return f"it has {len(data)} bytes, which are too {'few' if len(data) < _end(ref) else 'many'}"
         if checksum(piece) != ref.checksum:
             return "its bytes do not fit their checksum"
+    # Of answers, what they say of themselves counts as well.
+    name = parse(key)
+    if name is not None and name.checksum not in ("", checksum(data)):
+        return "its bytes do not fit the checksum in its name"
     return None

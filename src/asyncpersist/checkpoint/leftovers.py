@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from asyncpersist.checkpoint.layout import MANIFESTS, manifest_key
-from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.manifest import Answered, Manifest
 from asyncpersist.checkpoint.retention import Facts
 
 __all__ = ["Leftovers"]
@@ -37,11 +37,12 @@ class Leftovers:
         retain_for: float | None = None,
         keep: Mapping[str, int] | None = None,
         pinned: Sequence[Manifest] = (),
+        answers: Mapping[int, Answered] | None = None,
     ) -> Facts:
         """What `retain` has to know of the manifest after the head of `chain`, which names `named`.
 
         `ending`: it is the run's last. `retain_snapshots` None lets no snapshot expire; `keep` None: it gives the names
-        that the head gives; the rest is as in `Facts`.
+        that the head gives; `answers` None: it says of them what the head says; the rest is as in `Facts`.
         """
         return Facts(
             ancestors=chain,
@@ -57,6 +58,7 @@ class Leftovers:
             stored=stored,
             keep=chain[0].keep if keep is None else keep,
             pinned=pinned,
+            answers=chain[0].answers if answers is None else answers,
         )
 
     def committed(self, chain: Sequence[Manifest], manifest: Manifest, stay: Sequence[Manifest]) -> None:

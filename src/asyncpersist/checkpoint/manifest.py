@@ -17,6 +17,8 @@ from asyncpersist.errors import NewerFormat
 
 __all__ = [
     "FORMAT",
+    "Answered",
+    "CacheFacts",
     "Damaged",
     "Kind",
     "LogFacts",
@@ -35,7 +37,8 @@ FORMAT = 2
 """The format this version writes, and the newest it reads."""
 
 Kind = Literal["claim", "snapshot", "sweep", "release"]
-"""A sweep condemns what earlier runs left lying about; it, a claim and a release hold the content of the one before."""
+"""A claim, a sweep and a release hold the content of the one before, a sweep perhaps with more in its caches; a sweep
+also condemns what earlier runs left lying about."""
 
 
 class Damaged(Exception):
@@ -75,6 +78,25 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settled: int = 0
 
 
+class CacheFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of the results of one function in one cache: the names of both, how often a result was found there
+    and how often the function was called, and when it was last used, in seconds since the Unix epoch."""
+
+    function: str
+    cache: str
+    hits: int = 0
+    calls: int = 0
+    used: float = 0.0
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the objects of answers of one generation are accounted for: those of a serial up to `named` were named by
+    a manifest, or are damaged. `ended`: whoever wrote them writes no more."""
+
+    named: int = 0
+    ended: bool = False
+
+
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Who claimed a root: a run (its token) of a process.
 
@@ -102,7 +124,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     position. `condemned`: keys that may be deleted once this manifest is committed. `exclusive` false: an owner before
     this one may still hold outputs open. `clean` false: the run that released the root had failed, so that outputs may
     be longer than their positions. `logs`: source identity -> what is known of the log that the stream of that source
-    holds. `keep`: name -> the sequence of a snapshot that never expires. `shards` is room for later.
+    holds. `keep`: name -> the sequence of a snapshot that never expires. `caches`: stream of a function's results ->
+    what is known of them. `answers`: the generations of which there may be answers that no manifest names. Caches
+    belong to no epoch: where an older content is committed again, they stay as they are. `shards` is room for later.
     `graph`, `progress` and positions are opaque JSON values.
     """
 
@@ -128,6 +152,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     progress: dict[str, Any] = {}
     logs: dict[str, LogFacts] = {}
     keep: dict[str, int] = {}
+    caches: dict[str, CacheFacts] = {}
+    answers: dict[int, Answered] = {}
     shards: dict[str, Any] = {}
 
     @property

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef, Owner
+from asyncpersist.checkpoint.answers import open_generations
+from asyncpersist.checkpoint.manifest import Answered, CacheFacts, LogFacts, Manifest, ObjectRef, Owner
 from asyncpersist.checkpoint.retention import Retention, lineage
 from asyncpersist.errors import StateError
 
@@ -77,6 +78,8 @@ def claim(
         progress={} if head is None else head.progress,
         logs={} if head is None else head.logs,
         keep={} if head is None else head.keep,
+        caches={} if head is None else head.caches,
+        answers=open_generations(head, ended=exclusive),
     )
 
 
@@ -95,14 +98,15 @@ def snapshot(
     progress: Mapping[str, Any],
     logs: Mapping[str, LogFacts],
     keep: Mapping[str, int] | None = None,
+    caches: Mapping[str, CacheFacts] | None = None,
+    answers: Mapping[int, Answered] | None = None,
 ) -> Manifest:
     """The manifest of a snapshot that follows `head`. `keep`: the names it gives; None: those that the head gives.
+    `caches` and `answers` None: what the head says of them.
 
     Raises `ValueError` if it names an object that has been condemned, or an epoch before the head's.
     """
-    condemned = set(head.condemned)
-    if named := [ref.key for refs in streams.values() for ref in refs if ref.key in condemned]:
-        raise ValueError(f"a snapshot names {named[0]}, which an earlier one condemned")
+    _refuse_condemned(head, streams)
     if epoch < head.epoch:
         raise ValueError(f"a snapshot of epoch {epoch} after one of epoch {head.epoch}")
     return Manifest(
@@ -126,7 +130,15 @@ def snapshot(
         progress=dict(progress),
         logs=dict(logs),
         keep=head.keep if keep is None else dict(keep),
+        caches=head.caches if caches is None else dict(caches),
+        answers=head.answers if answers is None else dict(answers),
     )
+
+
+def _refuse_condemned(head: Manifest, streams: Mapping[str, Sequence[ObjectRef]]) -> None:
+    condemned = set(head.condemned)
+    if named := [ref.key for refs in streams.values() for ref in refs if ref.key in condemned]:
+        raise ValueError(f"a snapshot names {named[0]}, which an earlier one condemned")
 
 
 def says(
@@ -139,6 +151,8 @@ def says(
     progress: Mapping[str, Any],
     logs: Mapping[str, LogFacts],
     keep: str | None = None,
+    caches: Mapping[str, CacheFacts] | None = None,
+    answers: Mapping[int, Answered] | None = None,
 ) -> bool:
     """Whether a manifest is a snapshot of this very content, and kept by the name `keep` if that is given."""
     return (
@@ -149,12 +163,28 @@ def says(
         and manifest.graph == graph
         and manifest.progress == progress
         and manifest.logs == logs
+        and (caches is None or manifest.caches == caches)
+        and (answers is None or manifest.answers == answers)
         and (keep is None or manifest.keep.get(keep) == manifest.sequence)
     )
 
 
-def sweep(head: Manifest, retention: Retention, *, token: str, now: float) -> Manifest:
-    """The manifest by which an owner condemns what earlier runs left lying about: the head's content."""
+def sweep(
+    head: Manifest,
+    retention: Retention,
+    *,
+    token: str,
+    now: float,
+    streams: Mapping[str, Sequence[ObjectRef]] | None = None,
+    caches: Mapping[str, CacheFacts] | None = None,
+    answers: Mapping[int, Answered] | None = None,
+) -> Manifest:
+    """The manifest by which an owner condemns what earlier runs left lying about, or adds to caches.
+
+    It is the head's content; `streams`, `caches` and `answers` take the place of the head's if given. Raises
+    `ValueError` if it names an object that has been condemned.
+    """
+    _refuse_condemned(head, streams or {})
     return msgspec.structs.replace(
         head,
         sequence=head.sequence + 1,
@@ -165,6 +195,9 @@ def sweep(head: Manifest, retention: Retention, *, token: str, now: float) -> Ma
         kind="sweep",
         written_at=now,
         condemned=list(retention.condemned),
+        streams=head.streams if streams is None else {name: list(refs) for name, refs in streams.items()},
+        caches=head.caches if caches is None else dict(caches),
+        answers=head.answers if answers is None else dict(answers),
     )
 
 
@@ -177,13 +210,15 @@ def release(
     clean: bool = True,
     sinks: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Mapping[str, Any] | None = None,
+    answers: Mapping[int, Answered] | None = None,
 ) -> Manifest:
     """The manifest by which an owner says that it has ended: the head's content.
 
-    `clean`: it has written nothing beyond that. `sinks` and `progress` take the place of the head's if given.
+    `clean`: it has written nothing beyond that. `sinks`, `progress` and `answers` take the place of the head's if
+    given.
     """
     return msgspec.structs.replace(
-        sweep(head, retention, token=token, now=now),
+        sweep(head, retention, token=token, now=now, answers=answers),
         kind="release",
         clean=clean,
         owner=msgspec.structs.replace(head.owner, released=True),
@@ -204,6 +239,7 @@ def amendment(
     exclusive: bool,
     clean: bool,
     keep: Mapping[str, int],
+    answers: Mapping[int, Answered],
 ) -> Manifest:
     """The manifest of a commit between runs: `content` once more, and the owner of the `newest` released."""
     return msgspec.structs.replace(
@@ -221,4 +257,5 @@ def amendment(
         exclusive=exclusive,
         condemned=list(retention.condemned),
         keep=dict(keep),
+        answers=dict(answers),
     )

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from asyncpersist.checkpoint.answers import open_generations
 from asyncpersist.checkpoint.between_runs import amend, stand
 from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, parse
 from asyncpersist.checkpoint.manifest import Manifest
@@ -49,7 +50,7 @@ def decide(
     """What pruning deletes of what is `stored`: key -> bytes.
 
     Kept are the newest `retain_snapshots`, those not older than `retain_for`, whatever has a name, and always the
-    newest; all if neither is given. Of what runs left lying nothing is kept.
+    newest; all if neither is given. Of what runs left lying nothing is kept but answers that the next run adopts.
     """
     head = found.chain[0]
     if retain_snapshots is None and retain_for is not None:
@@ -69,6 +70,7 @@ def decide(
             stored=stored,
             keep=head.keep,
             pinned=found.pinned,
+            answers=open_generations(head, ended=False),
         )
     )
     kept = {manifest.sequence for manifest in (*retention.kept, *retention.pinned)}
@@ -139,4 +141,4 @@ async def _stored(store: ObjectStore) -> dict[str, int]:
 def _above(head: Manifest, keys: Collection[str]) -> int:
     """The first generation beyond that of every object there is."""
     names = [parse(key) for key in keys]
-    return max([head.generation, *(name.number for name in names if name is not None and name.kind == "object")]) + 1
+    return max([head.generation, *(name.number for name in names if name is not None and name.kind != "manifest")]) + 1

@@ -1,18 +1,26 @@
-"""Going back to an older snapshot: what the messages about damaged state propose."""
+"""Going back to an older snapshot: what the messages about damaged state propose.
+
+Caches of functions belong to no epoch: they stay as they are in the newest manifest, except for what is damaged there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from asyncpersist.checkpoint.between_runs import Standing, amend, choose, stand
+from asyncpersist.checkpoint.caches import cached, uncached
 from asyncpersist.checkpoint.layout import OBJECTS
-from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
 from asyncpersist.checkpoint.reading import read_manifest
 from asyncpersist.checkpoint.retention import Retention
-from asyncpersist.checkpoint.verifying import problems
+from asyncpersist.checkpoint.verifying import Problem, problems
 from asyncpersist.clock import Clock
 from asyncpersist.errors import DamagedState
 from asyncpersist.objectstore.contract import ObjectStore
 
-__all__ = ["restore"]
+__all__ = ["restore", "restored"]
 
 _AT_ONCE = 4
 
@@ -27,14 +35,32 @@ async def restore(store: ObjectStore, sequence: int, *, clock: Clock, takeover: 
     """
     standing = await stand(store, takeover=takeover)
     chosen = await choose(store, standing, sequence)
-    if found := await problems(store, chosen.objects(), at_once=_AT_ONCE):
+    content, found = await restored(store, chosen, standing.newest)
+    if found:
         raise DamagedState(
             f"{store.describe()}: the snapshot {sequence} needs {found[0].key}, which is damaged: {found[0].detail}. "
             "Choose another snapshot. Nothing was changed."
         )
     kept = await _lineage(store, standing, chosen)
     retention = Retention(kept, kept[-1].sequence, tuple(standing.newest.condemned))
-    return await amend(store, clock, standing, chosen, retention, keep=standing.names, clean=False)
+    return await amend(store, clock, standing, content, retention, keep=standing.names, clean=False)
+
+
+async def restored(store: ObjectStore, chosen: Manifest, newest: Manifest) -> tuple[Manifest, list[Problem]]:
+    """What is committed to go back to a manifest, and what of it is missing or altered, so that this cannot be done."""
+    theirs, ours = cached(newest.streams), cached(chosen.streams)
+    # Where nothing of a stream is whole, what there was of it then is better than nothing.
+    known = list({(ref.key, ref.start): ref for refs in (*theirs.values(), *ours.values()) for ref in refs}.values())
+    damaged = {problem.key for problem in await problems(store, known, at_once=_AT_ONCE)}
+
+    def whole(refs: Sequence[ObjectRef]) -> list[ObjectRef]:
+        return [ref for ref in refs if ref.key not in damaged]
+
+    caches = {stream: whole(refs) or whole(ours.get(stream, [])) for stream, refs in theirs.items()}
+    streams = uncached(chosen.streams)
+    found = await problems(store, [ref for refs in streams.values() for ref in refs], at_once=_AT_ONCE)
+    caches = {stream: refs for stream, refs in caches.items() if refs}
+    return msgspec.structs.replace(chosen, streams={**streams, **caches}, caches=newest.caches), found
 
 
 async def _lineage(store: ObjectStore, standing: Standing, chosen: Manifest) -> tuple[Manifest, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asyncpersist.checkpoint.layout import parse
-from asyncpersist.checkpoint.manifest import Manifest
+from asyncpersist.checkpoint.manifest import Answered, Manifest
 
 __all__ = ["Facts", "Retention", "lineage", "outside", "retain"]
 
@@ -24,6 +24,7 @@ class Facts:
     ever name. `superseded`: manifests below the new one that were passed over, kept ones perhaps among them.
     `stored`: every key in the store, None if it was not listed; listed after this run's claim.
     `keep`: the names the new manifest gives; `pinned`: those off the chain that the head named.
+    `answers`: of which generations there may be answers that no manifest names, as the new manifest says it.
     `now` and `retain_for` in seconds; `retain_snapshots` counts the new one, None lets no snapshot expire.
     """
 
@@ -40,6 +41,7 @@ class Facts:
     stored: Collection[str] | None = None
     keep: Mapping[str, int] = field(default_factory=dict)
     pinned: Sequence[Manifest] = ()
+    answers: Mapping[int, Answered] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def retain(facts: Facts) -> Retention:
     Condemned are the keys that no kept manifest names and that an expired or superseded one named, that this run
     abandoned, that were condemned before, or that are orphans: objects of an older generation than this run's,
     manifests off the chain below the new one, remains of writes that never ended. Those of its own generation may still
-    be named.
+    be named. Answers that are not accounted for are no orphans, however old: the next run names them.
     """
     links = lineage(facts.ancestors)
     oldest = 0
@@ -122,6 +124,9 @@ def _orphaned(key: str, facts: Facts) -> bool:
         return False
     if name.kind == "object":
         return name.number < facts.generation
+    if name.kind == "answers":
+        answered = facts.answers.get(name.number)
+        return name.number < facts.generation and (answered is None or name.serial <= answered.named)
     if name.kind == "manifest":
         return name.number < facts.sequence
     return name.partial

@@ -6,7 +6,9 @@ The life of a run::
     await root.check(takeover=False)                # everything that can be refused, reads only
     manifest = await root.claim(...)                # from here on the root is this run's
     await root.sweep()                              # deletes what killed runs left
+    answers = await root.adopt()                    # what earlier runs wrote and did not come to name
     refs = await root.put(Piece(data, ...), ...)    # any number, at once if wanted; pieces of one call in one object
+    await root.put_answers(...)                     # one after the other; good before anything names them
     await root.commit(epoch=..., streams=..., ...)  # the one commit point of a snapshot
     await root.collect()                            # deletes what the committed manifest condemns
     await root.release()                            # an end, clean or not
@@ -28,9 +30,19 @@ from datetime import timedelta
 from typing import Any
 
 from asyncpersist.checkpoint import protocol
+from asyncpersist.checkpoint.answers import (
+    AnswerPiece,
+    Answers,
+    accounted,
+    encode_answers,
+    open_generations,
+    read_answers,
+    unnamed,
+)
+from asyncpersist.checkpoint.caches import cached, uncached
 from asyncpersist.checkpoint.layout import MANIFESTS, MARKER, OBJECTS, object_key
 from asyncpersist.checkpoint.leftovers import Leftovers
-from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef, Owner, encode
+from asyncpersist.checkpoint.manifest import Answered, CacheFacts, LogFacts, Manifest, ObjectRef, Owner, encode
 from asyncpersist.checkpoint.ownership import OwnerState, judge, owner_of
 from asyncpersist.checkpoint.processes import start_of, this_process
 from asyncpersist.checkpoint.protocol import ClaimContended
@@ -91,6 +103,10 @@ class Root:
         self._leftovers = Leftovers(chain, sequences)
         self._until_listing = 0
         self._summing = asyncio.Lock()
+        self._serial = 0
+        """That of the last answers that this run has made ready."""
+        self._accounted: dict[int, Answered] | None = None
+        """What is known of answers of earlier runs once those are named that were adopted."""
 
     @classmethod
     async def open(
@@ -242,6 +258,53 @@ class Root:
             for piece, start, summed in zip(pieces, starts, sums, strict=False)
         ]
 
+    def answers(
+        self, pieces: Sequence[AnswerPiece], facts: Mapping[str, CacheFacts] | None = None
+    ) -> tuple[bytes, Answers]:
+        """Makes an object of answers ready, to be written by `put_answers`. Computes; from any thread."""
+        head = self._claimed_head()
+        self._serial += 1
+        return encode_answers(head.generation, self._serial, pieces, epoch=head.epoch, facts=facts or {})
+
+    async def put_answers(self, data: bytes, answers: Answers) -> None:
+        """Writes answers: once this returns, a later run finds them, named or not.
+
+        To be called for one after the other, in the order in which they were made ready; may be repeated. Raises
+        `StoreUnavailable`, `StateUnwritable`.
+        """
+        self._claimed_head()
+        await self._store.put(answers.key, data)
+
+    async def adopt(self) -> list[Answers]:
+        """The answers of earlier runs that no manifest names, in the order in which they apply.
+
+        To be called once after the claim, if at all; every commit from then on that says how far answers are named has
+        to name these as well. Raises `StoreUnavailable`.
+        """
+        head = self._claimed_head()
+        keys, found = await self._unnamed(head.answers)
+        self._accounted = accounted(head.answers, keys)
+        return found
+
+    async def unnamed_answers(self) -> list[Answers]:
+        """What a run would adopt now; by reading alone, without a claim. Raises `StoreUnavailable`."""
+        return (await self._unnamed(open_generations(self.head, ended=False)))[1]
+
+    async def _unnamed(self, answers: Mapping[int, Answered]) -> tuple[list[str], list[Answers]]:
+        if self.head is None or not answers:
+            return [], []
+        stored = [entry.key for entry in await self._store.list(OBJECTS)]
+        keys = unnamed(stored, answers, self.head.condemned)
+        return keys, await read_answers(self._store, keys)
+
+    def _answered(self, answered: int | None) -> dict[int, Answered]:
+        """What the next manifest says of answers, if it names this run's up to a serial, and what was adopted."""
+        head = self._claimed_head()
+        if answered is None:
+            return head.answers
+        before = head.answers if self._accounted is None else self._accounted
+        return {**before, head.generation: Answered(named=answered)} if answered else dict(before)
+
     def discard(self, refs: Iterable[ObjectRef]) -> None:
         """Says that no later snapshot will name these objects; the next commit condemns those that none names."""
         self._leftovers.discarded.update(ref.key for ref in refs)
@@ -258,11 +321,14 @@ class Root:
         mode: str | None = None,
         access: str | None = None,
         keep: str | None = None,
+        caches: Mapping[str, CacheFacts] | None = None,
+        answered: int | None = None,
     ) -> Manifest:
         """Commits a snapshot: its whole content, not a difference. Mode and access default to the head's.
 
         `keep`: the name by which it is kept for ever; one that had the name loses it. Raises `ValueError` for what
-        cannot be a name.
+        cannot be a name. `caches`: what is known of them, None: what the head knows. `answered`: up to which serial the
+        streams have this run's answers; None: it names none that the head does not.
 
         A commit in doubt is settled first; if it was of the same content, that was all. Raises `Fenced` where another
         run has taken over; `StoreUnavailable` where the commit did not happen or, if `in_doubt`, may have. Then either
@@ -274,6 +340,7 @@ class Root:
             protocol.check_name(keep)
         settled = await self.settle()
         head = self._claimed_head()
+        answers = self._answered(answered)
         if settled is not None and protocol.says(
             settled,
             epoch=epoch,
@@ -283,6 +350,8 @@ class Root:
             progress=progress or {},
             logs=logs or {},
             keep=keep,
+            caches=caches,
+            answers=answers,
         ):
             return settled
         stored = await self._list() if self._until_listing <= 0 else None
@@ -297,6 +366,7 @@ class Root:
             retain_for=self._retain_for,
             keep=names,
             pinned=self._pinned,
+            answers=answers,
         )
         retention = await _decided(facts)
         manifest = protocol.snapshot(
@@ -313,10 +383,44 @@ class Root:
             progress=progress or {},
             logs=logs or {},
             keep=names,
+            caches=caches,
+            answers=answers,
         )
         await self._commit(manifest, retention.kept)
         self._until_listing = _LISTING_EVERY if stored is not None else self._until_listing - 1
         return manifest
+
+    async def commit_caches(
+        self, streams: Mapping[str, Sequence[ObjectRef]], *, caches: Mapping[str, CacheFacts], answered: int
+    ) -> Manifest:
+        """Commits the head's content with these `streams` for all that it has of caches; that counts as no snapshot.
+
+        The rest is as in `commit`, also what is raised; a commit in doubt has to be settled before `streams` are made.
+        """
+        settled = await self.settle()
+        head = self._claimed_head()
+        answers, wanted = self._answered(answered), cached(streams)
+        if settled is not None and (cached(head.streams), head.caches, head.answers) == (wanted, caches, answers):
+            return settled
+        content = {**uncached(head.streams), **wanted}
+        facts = self._leftovers.facts(
+            self._chain,
+            {ref.key for refs in content.values() for ref in refs},
+            now=self._clock.wall(),
+            pinned=self._pinned,
+            answers=answers,
+        )
+        retention = await _decided(facts)
+        manifest = protocol.sweep(
+            head,
+            retention,
+            token=self._clock.token(),
+            now=self._clock.wall(),
+            streams=content,
+            caches=caches,
+            answers=answers,
+        )
+        return await self._commit(manifest, retention.kept)
 
     async def settle(self) -> Manifest | None:
         """Finds out the outcome of a commit in doubt, by bringing it about; None if none was in doubt.
@@ -378,12 +482,21 @@ class Root:
                 clean=clean,
                 sinks=sinks,
                 progress=progress,
+                answers=self._closed(head),
             )
             committed = await self._commit(manifest, lineage(self._chain))
         self.abandon()
         with contextlib.suppress(StoreUnavailable, StateUnwritable):
             await self._delete(committed)
         return committed
+
+    def _closed(self, head: Manifest) -> dict[int, Answered]:
+        """What the last manifest of this run says of answers: where all of its own are named, nothing of them."""
+        own = head.answers.get(head.generation, Answered())
+        others = {number: answered for number, answered in head.answers.items() if number != head.generation}
+        if own.named == self._serial:
+            return others
+        return {**others, head.generation: Answered(named=own.named, ended=True)}
 
     def abandon(self) -> None:
         """This run has ended and writes no more; the store stays open. Idempotent."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from asyncpersist.checkpoint.caches import cache_of, is_cache
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef, checksum
 from asyncpersist.objectstore.contract import KeyMissing, ObjectStore
 
@@ -63,6 +65,14 @@ async def problems(store: ObjectStore, refs: Iterable[ObjectRef], *, at_once: in
 
 def advice(where: str, problem: Problem, chain: Sequence[Manifest]) -> str:
     """What to do about a problem with an object of the first of `chain`, the others being what else is kept."""
+    if needed := {stream for m in chain[:1] for stream, refs in m.streams.items() if _has(refs, problem.key)}:
+        caches = {cache_of(stream) for stream in needed if is_cache(stream)}
+        if caches and all(map(is_cache, needed)):
+            drops = " and ".join(f"`asyncpersist cache {where} --drop {shlex.quote(name)}`" for name in sorted(caches))
+            return (
+                f"{where}: the object {problem.key} is damaged: {problem.detail}. It holds results of functions. Put "
+                f"it back from a backup, or run {drops} to do without them. Nothing was changed."
+            )
     older = [m.sequence for m in chain[1:] if m.kind == "snapshot" and problem.key not in m.names()]
     way_out = (
         f"run `asyncpersist restore {where} --to {older[0]}` to go on from that older snapshot"
@@ -73,3 +83,7 @@ def advice(where: str, problem: Problem, chain: Sequence[Manifest]) -> str:
         f"{where}: the object {problem.key} is damaged: {problem.detail}. Put it back from a backup, or {way_out}. "
         "Nothing was changed."
     )
+
+
+def _has(refs: Iterable[ObjectRef], key: str) -> bool:
+    return any(ref.key == key for ref in refs)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from asyncpersist.cli.cache import cache
 from asyncpersist.cli.copy import copy
 from asyncpersist.cli.demo import demo
 from asyncpersist.cli.diff import diff
@@ -29,7 +30,7 @@ _app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, replay, snapshots, inspect, diff, verify, restore, prune, copy):
+for _command in (demo, run, replay, snapshots, inspect, diff, verify, restore, prune, copy, cache):
     _app.command()(_command)
 
 

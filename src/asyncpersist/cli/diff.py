@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from asyncpersist.checkpoint.caches import is_cache
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.cli.history import read_history
@@ -132,7 +133,9 @@ def _size(refs: list[ObjectRef]) -> dict[str, int]:
 async def _state(
     old: Root, older: Manifest, new: Root, newer: Manifest, stream: str, limit: int
 ) -> dict[str, Any] | None:
-    """How one piece of state differs; None for what is no state, but a log."""
+    """How one piece of state differs; None for what is no state, but a log or a cache."""
+    if is_cache(stream):
+        return None
     identity, name = owner_and_name(stream, [*dict.fromkeys((*older.graph, *newer.graph))])
     if name == "log":
         return None

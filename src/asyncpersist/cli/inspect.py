@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
-from asyncpersist.cli.history import no_state, read_history
+from asyncpersist.cli.at_rest import at_rest
+from asyncpersist.cli.history import read_history
 from asyncpersist.cli.printing import AsJson, State, describe, epoch_utc, say, say_json, table
 from asyncpersist.cli.state_location import open_state
 from asyncpersist.cli.state_rows import owner_and_name, plain_rows, read_rows
-from asyncpersist.clock import SystemClock
 from asyncpersist.errors import DamagedState, StateError
-from asyncpersist.objectstore.contract import ObjectStore
 
 __all__ = ["inspect"]
-
-_T = TypeVar("_T")
-_PATIENCE = 5
 
 
 def inspect(
@@ -47,7 +42,7 @@ async def _inspect(state: str, operator: str | None, at: str | None, limit: int,
 
     async with open_state(state) as store:
         if at is None:
-            facts = await _at_rest(store, look)
+            facts = await at_rest(store, look)
         else:
             history = await read_history(store)
             try:
@@ -62,22 +57,6 @@ async def _inspect(state: str, operator: str | None, at: str | None, limit: int,
         _tell_overview(facts)
     else:
         _tell_rows(facts, limit)
-
-
-async def _at_rest(store: ObjectStore, look: Callable[[Root, Manifest], Awaitable[_T]]) -> _T:
-    """Looks at the head; once more at the next one if a running owner has deleted what was being looked at."""
-    seen = 0
-    for _ in range(_PATIENCE):
-        root = await Root.open(store, clock=SystemClock())
-        if root.head is None:
-            raise no_state(store)
-        try:
-            return await look(root, root.head)
-        except DamagedState:
-            if root.head.sequence == seen:
-                raise
-            seen = root.head.sequence
-    raise StateError(f"{store.describe()} changes faster than it can be read; stop the run, or try again")
 
 
 def _head(root: Root, head: Manifest) -> dict[str, Any]:
@@ -125,6 +104,16 @@ async def _overview(root: Root, head: Manifest) -> dict[str, Any]:
             {"identity": identity, "description": _description(head, identity), "position": dict(position)}
             for identity, position in head.sinks.items()
         ],
+        "caches": [
+            {
+                "stream": stream,
+                "function": facts.function,
+                "cache": facts.cache,
+                "hits": facts.hits,
+                "calls": facts.calls,
+            }
+            for stream, facts in sorted(head.caches.items())
+        ],
     }
 
 
@@ -133,7 +122,7 @@ async def _rows_of(root: Root, head: Manifest, operator: str, limit: int) -> dic
     states = []
     for stream, refs in sorted(head.streams.items()):
         owner, name = owner_and_name(stream, list(head.graph))
-        if owner == identity and name != "log" and refs:
+        if owner == identity and name not in ("log", "cache") and refs:
             key, rows = await read_rows(root, name, refs)
             shown = await asyncio.to_thread(plain_rows, rows.head(limit))
             states.append({"name": name, "key": key, "columns": rows.columns, "rows": rows.height, "first": shown})
@@ -179,8 +168,11 @@ def _tell_overview(facts: dict[str, Any]) -> None:
     sinks = table("sink", "", "position")
     for sink in facts["sinks"]:
         sinks.add_row(sink["identity"], sink["description"], json.dumps(sink["position"]))
+    caches = table("function", "cache", "hits", "calls", numbers=(2, 3))
+    for cache in facts["caches"]:
+        caches.add_row(cache["function"], cache["cache"], str(cache["hits"]), str(cache["calls"]))
     say(f"{facts['snapshot']}, {facts['kind']}; mode {facts['mode']}, access {facts['access']}")
-    for part in (streams, sources, operators, sinks):
+    for part in (streams, sources, operators, sinks, caches):
         if part.row_count:
             say("", part)
 

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from asyncpersist.checkpoint.caches import is_cache
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.restore import restore as commit_again
+from asyncpersist.checkpoint.restore import restored
 from asyncpersist.cli.history import History, read_history
 from asyncpersist.cli.points import Takeover, Yes, refusal_of_owner
 from asyncpersist.cli.printing import AsJson, State, describe, say, say_json
@@ -116,10 +118,11 @@ async def _restore(state: str, point: str, *, yes: bool, takeover: bool, as_json
 
 async def _intend(history: History, chosen: Manifest, *, takeover: bool) -> Intent:
     head = history.head
-    refusals = [f"{p.key} is damaged: {p.detail}" for p in await history.root().verify(chosen)]
-    if history.newest is not None:
-        condemned = {chosen.key, *chosen.names()} & set(history.newest.condemned)
-        refusals += [f"it has expired: {key} is due to be deleted" for key in sorted(condemned)[:1]]
+    assert history.newest is not None, "what was chosen can be read"
+    _, found = await restored(history.store, chosen, history.newest)
+    refusals = [f"{p.key} is damaged: {p.detail}" for p in found]
+    condemned = {chosen.key, *chosen.names()} & set(history.newest.condemned)
+    refusals += [f"it has expired: {key} is due to be deleted" for key in sorted(condemned)[:1]]
     if (refusal := refusal_of_owner(history, takeover=takeover)) is not None:
         refusals.append(refusal)
     rows_again = None if head is None else int(head.progress.get("rows", 0)) - int(chosen.progress.get("rows", 0))
@@ -167,3 +170,5 @@ def _tell(intent: Intent, history: History, chosen: Manifest) -> None:
         say(f"  input: the next run reads {intent.rows_again} rows again")
     for output in intent.outputs:
         say(f"  {output.tell()}")
+    if history.newest is not None and any(map(is_cache, history.newest.streams)):
+        say("  results of functions: stay as they are; they belong to no snapshot")

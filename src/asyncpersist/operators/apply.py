@@ -115,8 +115,7 @@ class Apply(Operator):
         if not rows.height:
             return lambda: pl.Series(call.output, [], call.dtype.polars)
         if remembered is None:
-            # A frame without columns has no rows either.
-            answers = caller.begin(arguments if call.arguments else rows.select(pl.lit(None).alias("")))
+            answers = caller.begin(arguments)
             return lambda: answers().alias(call.output)
         assert ids is not None, "what is remembered is so by ids"
         keys = remembered.keys(ids, arguments)
@@ -160,10 +159,8 @@ class _Step:
         self._answers: Answers | None = None
         if self._new.any():
             positions = self._distinct[_POSITION].to_numpy()[self._new]
-            if arguments.width:
-                chosen = arguments if len(positions) == arguments.height else arguments[positions]
-            else:
-                chosen = pl.DataFrame({"": pl.Series([None] * len(positions), dtype=pl.Null)})
+            # A frame without columns has nothing to choose from, but a height.
+            chosen = arguments[positions] if arguments.width else arguments.head(len(positions))
             self._answers = caller.begin(chosen)
 
     def column(self) -> pl.Series:

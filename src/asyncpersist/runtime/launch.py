@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +11,8 @@ from functools import cached_property
 import anyio.to_thread
 import polars as pl
 
+from asyncpersist.checkpoint.answers import Answers
+from asyncpersist.checkpoint.caches import others
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
@@ -26,6 +28,7 @@ from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Config, SnapshotAccess
 from asyncpersist.persistence.keeping import Keeping, keeping_of
 from asyncpersist.runtime import recovery
+from asyncpersist.runtime.caches import Caches
 from asyncpersist.runtime.copied_logs import copied
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.log_reading import LogReader
@@ -71,7 +74,8 @@ class Launched:
 class Launch:
     """What a run is made of: `plan`, what it computes with, and `offsets` by source, both empty, to be filled.
 
-    `old_plan` makes the plan of the same graph by the rules of format 1.
+    `old_plan` makes the plan of the same graph by the rules of format 1. `caches`: those that its functions have in the
+    root; their states are filled as well, in every mode.
     """
 
     plan: Plan
@@ -82,6 +86,7 @@ class Launch:
     takeover: bool
     disk: Disk
     clock: Clock
+    caches: Caches | None = None
 
     @cached_property
     def keeping(self) -> Keeping:
@@ -118,13 +123,14 @@ class Launch:
             closing.push_async_callback(store.aclose)
         if not self.keeping.writes:
             return await self._open_to_read(store, closing, scratch)
-        root, resumption, head, fetched = await self._claim(self.config, store)
+        root, resumption, head, fetched, cached = await self._claim(self.config, store)
         closing.callback(root.abandon)
         assert root.head is not None
         states = self._kept_states(resumption)
         snapshots = self._snapshots(self.config, root, resumption, head)
         closing.push_async_callback(snapshots.give_up)
         await recovery.fill({**states, **self._sought(resumption)}, fetched)
+        await self._fill_caches(root, cached, await snapshots.adopt())
         try:
             outlets = await self._open_sinks(root, resumption, closing)
         except (OSError, OutputError) as exc:
@@ -146,6 +152,9 @@ class Launch:
             resumption, logs = self._replayed(root, head, store)
             try:
                 fetched = await recovery.fetch(root, head, self._sought(resumption))
+                cached = await recovery.fetch(root, root.head, self._cached_states)
+                unnamed = await root.unnamed_answers() if self._cached_states else []
+                await recovery.add_answers(root, cached, self._cached_states, unnamed)
                 if self._reads_for_long or not (await root.owner_state()).proven_gone:
                     logs = await copied(logs, scratch)
                 break
@@ -155,10 +164,21 @@ class Launch:
                     raise
                 seen = head.sequence
         await recovery.fill(self._sought(resumption), fetched)
+        await recovery.fill(self._cached_states, cached)
         await self._check(resumption, clean=False)
         outlets = await self._open_sinks(None, resumption, closing)
         readers = await self._open_sources(resumption, closing)
         return Launched(None, None, head, resumption, logs, {}, readers, outlets)
+
+    async def _fill_caches(self, root: Root, cached: dict[str, pl.DataFrame], adopted: Sequence[Answers]) -> None:
+        if self.caches is not None and root.head is not None:
+            self.caches.found(others(root.head, self.caches.states))
+        await recovery.add_answers(root, cached, self._cached_states, adopted)
+        await recovery.fill(self._cached_states, cached)
+
+    @property
+    def _cached_states(self) -> Mapping[str, State]:
+        return {} if self.caches is None else self.caches.states
 
     @property
     def _reads_for_long(self) -> bool:
@@ -186,8 +206,8 @@ class Launch:
 
     async def _claim(
         self, config: Config, store: ObjectStore
-    ) -> tuple[Root, Resumption, Manifest | None, dict[str, pl.DataFrame]]:
-        """The root, claimed, and what its head holds."""
+    ) -> tuple[Root, Resumption, Manifest | None, dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+        """The root, claimed, and what its head holds: of state, and of caches."""
         while True:
             root = await Root.open(
                 store, clock=self.clock, retain_snapshots=config.retain_snapshots, retain_for=config.retain_for
@@ -202,6 +222,7 @@ class Launch:
             await root.check(takeover=self.takeover)
             wanted = {**self._loaded_states(resumption), **self._sought(resumption)}
             fetched = await recovery.fetch(root, head if self.keeping.finds else None, wanted)
+            cached = await recovery.fetch(root, root.head, self._cached_states)
             # Where sources continue has to be known for what they refuse.
             for stream, table in self._sought(resumption).items():
                 if (frame := fetched.pop(stream, None)) is not None:
@@ -220,7 +241,7 @@ class Launch:
             except ClaimContended:
                 continue
             self._tell(resumption, head)
-            return root, resumption, head, fetched
+            return root, resumption, head, fetched, cached
 
     def _in_present_words(self, head: Manifest | None) -> Manifest | None:
         if head is None or not head.epoch:
@@ -259,7 +280,8 @@ class Launch:
             )
         if head is not None and head.access == "RECORD" and self.config.snapshot_access is SnapshotAccess.FULL:
             logger.warning("what was a recording is the state of this run from now on, and grows with it")
-        if self.keeping.named_only and not any(node.name for _, node in self.plan.sources):
+        named = any(node.name for _, node in self.plan.sources)
+        if self.keeping.named_only and not named and self.caches is None:
             logger.warning(
                 "persistence mode %s keeps named sources only, and none has a name=: nothing of them is kept",
                 self.config.persistence_mode.name,
@@ -321,6 +343,7 @@ class Launch:
             facts={identity: start.facts for identity, start in sources.items() if start.logs},
             compression=config.compression,
             clock=self.clock,
+            caches=self.caches,
         )
 
     def _logs(self, root: Root, resumption: Resumption, head: Manifest | None) -> dict[str, LogReader]:

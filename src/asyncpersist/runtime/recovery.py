@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 import anyio.to_thread
 import msgspec
 import polars as pl
 
+from asyncpersist.checkpoint.answers import Addition, Answers
+from asyncpersist.checkpoint.caches import is_cache
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar import codec
@@ -17,7 +19,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, OutputError, StoreUnavailable
 from asyncpersist.graph.plan import Plan, ids_asked_for
 
-__all__ = ["fetch", "fill", "in_present_words", "reason"]
+__all__ = ["add_answers", "fetch", "fill", "in_present_words", "reason"]
 
 
 def in_present_words(manifest: Manifest, before: Plan, now: Plan) -> Manifest:
@@ -51,6 +53,8 @@ def in_present_words(manifest: Manifest, before: Plan, now: Plan) -> Manifest:
 
 def _renamed(stream: str, names: Mapping[str, str]) -> str:
     """`log/IDENTITY`, `offsets/IDENTITY` or `state/IDENTITY/NAME` under another identity; either may hold slashes."""
+    if is_cache(stream):
+        return stream
     kind, _, rest = stream.partition("/")
     for identity in sorted(names, key=len, reverse=True):
         if rest == identity or rest.startswith(f"{identity}/"):
@@ -81,10 +85,39 @@ async def fetch(root: Root, head: Manifest | None, states: Mapping[str, State]) 
 
         fetched[stream] = await anyio.to_thread.run_sync(decode)
 
-    async with anyio.create_task_group() as group:
-        for stream, state in states.items():
-            group.start_soon(read, stream, state.key)
+    try:
+        async with anyio.create_task_group() as group:
+            for stream, state in states.items():
+                group.start_soon(read, stream, state.key)
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from None
     return fetched
+
+
+async def add_answers(
+    root: Root, fetched: dict[str, pl.DataFrame], states: Mapping[str, State], found: Sequence[Answers]
+) -> None:
+    """Adds to what was fetched of caches what answers hold that were found besides, in the order in which they apply.
+
+    Raises `DamagedState`.
+    """
+    additions: dict[str, list[Addition]] = {}
+    for addition in (addition for answers in found for addition in answers.additions):
+        if addition.stream in states:
+            additions.setdefault(addition.stream, []).append(addition)
+    for stream, some in additions.items():
+        parts = await asyncio.gather(*(root.get(addition.ref) for addition in some))
+
+        def decode(stream: str = stream, some: list[Addition] = some, parts: list[bytes] = parts) -> pl.DataFrame:
+            frames = [fetched[stream]] if stream in fetched else []
+            try:
+                for addition, part in zip(some, parts, strict=True):
+                    frames = [*([] if addition.complete else frames), codec.decode(part)]
+                return codec.latest_rows(frames, states[stream].key, drop_tombstones=True)
+            except ValueError as exc:
+                raise DamagedState(f"{some[0].ref.key} cannot be read as {stream}: {exc}") from exc
+
+        fetched[stream] = await anyio.to_thread.run_sync(decode)
 
 
 async def reason(root: Root | None, error: BaseException) -> BaseException:

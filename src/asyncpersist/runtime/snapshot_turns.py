@@ -19,8 +19,16 @@ from asyncpersist.runtime.uncommitted import Uncommitted
 __all__ = ["SnapshotTurns"]
 
 
+_PATIENCE = 0.25
+"""Seconds for which a turn waits for a barrier before it commits what is new in caches without one."""
+_TICK = 1.0
+"""Seconds between such commits where snapshots follow epochs and no timer."""
+
+
 class SnapshotTurns:
     """The snapshots of one run.
+
+    While one is due and an epoch keeps it waiting, what is new in caches is committed at every tick by itself.
 
     `capture` gives what is at a barrier, None if nothing may be captured any more; it is called with `between` held,
     which whoever steps an epoch holds. Nothing is captured unless something `changed`, or was asked for. `named` is
@@ -114,19 +122,41 @@ class SnapshotTurns:
         self.fail(None)
 
     async def _until_due(self) -> None:
-        with anyio.move_on_after(self._pace.remaining(self._clock.monotonic())):
+        pause = self._pace.remaining(self._clock.monotonic())
+        with anyio.move_on_after(min(pause, self._tick) if self._snapshots.keeps_caches else pause):
             await self._due.wait()
         least = self._captured_at + self._config.backend.shortest_interval_ms / 1000 - self._clock.monotonic()
         if least > 0 and not self._ending:
             await anyio.sleep(least)
         self._due.clear()
 
+    @property
+    def _tick(self) -> float:
+        """Seconds between commits of caches alone."""
+        shortest, interval = self._config.backend.shortest_interval_ms, self._config.snapshot_interval_ms
+        return max(shortest, interval) / 1000 if interval else _TICK
+
+    async def _barrier(self) -> None:
+        """Returns when the dataflow stands between two epochs, with `between` held."""
+        patience = min(self._tick, _PATIENCE) if self._config.snapshot_interval_ms else self._tick
+        while self._snapshots.keeps_caches:
+            with anyio.move_on_after(patience):
+                await self._between.acquire()
+                return
+            await self._snapshots.write_caches()
+            patience = self._tick
+        await self._between.acquire()
+
     async def _turn(self) -> None:
         self._captured_at = self._clock.monotonic()
         self._pace.took(self._captured_at)
         if not (self.changed or self._waiting):
+            # The first epoch of a run may take its time as well.
+            if self._between.locked() and self._snapshots.keeps_caches:
+                await self._snapshots.write_caches()
             return
-        async with self._between:
+        await self._barrier()
+        try:
             keep = next((name for _, name in self._waiting if name is not None), None)
             # A snapshot is given one name: who asks for another one has the next.
             self._answering = [waiter for waiter in self._waiting if waiter[1] in (None, keep)]
@@ -137,6 +167,8 @@ class SnapshotTurns:
                 self.fail(None)
                 return
             self._uncommitted.capture()
+        finally:
+            self._between.release()
         manifest = await self._snapshots.write(capture, committed=self._named, keep=keep)
         self._uncommitted.commit()
         self._committed()

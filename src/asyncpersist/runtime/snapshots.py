@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from asyncpersist.checkpoint.answers import Answers
+from asyncpersist.checkpoint.caches import uncached
 from asyncpersist.checkpoint.manifest import LogFacts, Manifest, ObjectRef
 from asyncpersist.checkpoint.packing import SMALL, packs
 from asyncpersist.checkpoint.root import Piece, Root
@@ -24,6 +26,8 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar import codec
 from asyncpersist.columnar.log_merging import Merged, merge_log
 from asyncpersist.errors import AsyncPersistError, DamagedState, Fenced, StoreUnavailable
+from asyncpersist.runtime.cache_log import CacheLog
+from asyncpersist.runtime.caches import Caches
 from asyncpersist.runtime.log_book import Job, LogBook, Replacement
 from asyncpersist.runtime.log_plans import Bounds
 from asyncpersist.runtime.log_rule import LogRule
@@ -45,7 +49,8 @@ class Snapshots:
     """The objects that make up the newest snapshot of a run, and how the next one comes about.
 
     One snapshot is written at a time. It is the `LogStore` of a run with a root. `streams`: what the head holds of
-    those that go on. `rules`: by stream, how each log is kept. `facts`: by source, what is known of its log.
+    those that go on, save for caches, which always do. `rules`: by stream, how each log is kept. `facts`: by source,
+    what is known of its log. `caches`: those of this run; what is new in them is part of every commit.
     """
 
     temporary = False
@@ -63,6 +68,7 @@ class Snapshots:
         bounds: Bounds | None = None,
         compression: codec.Compression,
         clock: Clock,
+        caches: Caches | None = None,
     ) -> None:
         assert root.head is not None, "a root is claimed before snapshots are written"
         self._root = root
@@ -77,11 +83,22 @@ class Snapshots:
         self._clock = clock
         self.calls = StoreCalls(root.store, clock)
         self._encoders = anyio.CapacityLimiter(_ENCODERS)
-        self._streams = {name: list(refs) for name, refs in streams.items()}
-        self.state_bytes = 0
+        self._streams = uncached(streams)
+        self._caches = CacheLog(root, caches, calls=self.calls, compression=compression)
+        self._state_bytes = 0
         self.log_bytes = 0
         self.committed = asyncio.Event()
         """Set whenever a snapshot is."""
+
+    @property
+    def state_bytes(self) -> int:
+        """How many were written of state and of caches."""
+        return self._state_bytes + self._caches.bytes
+
+    @property
+    def keeps_caches(self) -> bool:
+        """Whether this run has caches, so that `write_caches` may find something."""
+        return self._caches.active
 
     def end_within(self, seconds: float, *, cut: bool) -> None:
         """Says that the run ends: from then on an unavailable store is an error; with `cut` one that is slow, too."""
@@ -108,11 +125,13 @@ class Snapshots:
         logs = {stream: [await segment for segment in cut.segments] for stream, cut in capture.logs.items()}
         keys = {segment.stream: segment.key for segment in capture.states}
         complete = {segment.stream for segment in capture.states if segment.increment.complete}
+        await self._caches.put()
         async with self._writing:
             streams = dict(self._streams)
             for stream, refs in added.items():
                 before = [] if stream in complete else streams.get(stream, [])
-                streams[stream] = await self._merged([*before, *refs], stream, keys[stream])
+                streams[stream], merged = await self._merged([*before, *refs], stream, keys[stream])
+                self._root.discard(merged)
             for stream, refs in logs.items():
                 starts = capture.logs[stream].complete
                 self._root.discard(self._book.extend(stream, refs, complete=starts))
@@ -160,11 +179,13 @@ class Snapshots:
         keep: str | None = None,
     ) -> Manifest:
         logs = dict(self._book.facts)
+        cached, answered, merged = await self._cached()
+        caches = self._caches.book.facts()
 
         async def commit() -> Manifest:
             return await self._root.commit(
                 epoch=epoch,
-                streams=streams,
+                streams={**streams, **cached},
                 sinks=sinks,
                 graph=self._graph,
                 progress=progress,
@@ -172,12 +193,58 @@ class Snapshots:
                 mode=self._mode,
                 access=self._access,
                 keep=keep,
+                caches=caches,
+                answered=answered,
             )
 
         manifest = await self.calls.insist(commit)
+        self._root.discard(merged)
         self._streams = streams
         self.committed.set()
         return manifest
+
+    # caches
+
+    async def adopt(self) -> list[Answers]:
+        """What earlier runs wrote of answers and did not come to name, in the order in which they apply: the next
+        commit does. To be called before anything is written. Raises `StoreUnavailable`."""
+        return await self._caches.adopt()
+
+    async def put_answers(self, capture: Callable[[], Sequence[StateSegment]]) -> None:
+        """Makes what is new in some caches durable, at once; the next commit names it. As `CacheLog.put`."""
+        await self._caches.put(capture)
+
+    async def write_caches(self) -> Manifest | None:
+        """Commits the head's content with what is new in caches; None if nothing is. At any time, also beside an epoch.
+
+        It is no snapshot: it does not count as one for retention. Raises as `write` does.
+        """
+        await self._caches.put()
+        async with self._writing:
+            cached, answered, merged = await self._cached()
+            assert self._root.head is not None
+            if not self._caches.book.unnamed(self._root.head):
+                return None
+            facts = self._caches.book.facts()
+            manifest = await self.calls.insist(
+                lambda: self._root.commit_caches(cached, caches=facts, answered=answered)
+            )
+            self._root.discard(merged)
+        await self._delete(self._root.collect)
+        return manifest
+
+    async def _cached(self) -> tuple[dict[str, list[ObjectRef]], int, list[ObjectRef]]:
+        """What the next manifest names of caches, up to which serial that has this run's answers, and what was merged:
+        to be discarded once that is committed, as answers that nothing names are good until then."""
+        # What is in doubt may name some of it.
+        await self.calls.insist(self._root.settle)
+        assert self._root.head is not None
+        streams, keys, answered = self._caches.book.streams(self._root.head)
+        gone: list[ObjectRef] = []
+        for stream, key in keys.items():
+            streams[stream], merged = await self._merged(streams[stream], stream, key)
+            gone += merged
+        return streams, answered, gone
 
     async def sweep(self) -> None:
         """Deletes what earlier runs left lying about; before the first `write`, while the dataflow goes on.
@@ -270,11 +337,13 @@ class Snapshots:
         return self._reading
 
     async def release(self) -> None:
-        """Commits that the run has ended cleanly. Raises as `write` does."""
+        """Commits that the run has ended cleanly, and before that what is new in caches. Raises as `write` does."""
+        await self.write_caches()
         await self.calls.insist(self._root.release)
 
     async def give_up(self, *, clean: bool = False) -> None:
-        """The end of a run that failed: releases the root, and deletes what the run wrote and never committed.
+        """The end of a run that failed: releases the root, and deletes what the run wrote and never committed. What
+        functions had answered is committed before that.
 
         To be called when nothing of the run writes any more, outputs neither. `clean`: outputs hold nothing beyond what
         is committed. Best effort: raises nothing, and takes no longer than until `deadline` (5 seconds if there is
@@ -287,6 +356,7 @@ class Snapshots:
         try:
             if self._root.claimed:
                 with anyio.move_on_after(max(0.0, self.deadline - now), shield=True):
+                    await self._keep_answers()
                     await self.calls.insist(lambda: self._root.release(clean=clean))
         except Fenced:
             return
@@ -295,7 +365,19 @@ class Snapshots:
         finally:
             self._root.abandon()
 
-    async def _merged(self, refs: list[ObjectRef], stream: str, key: tuple[str, ...]) -> list[ObjectRef]:
+    async def _keep_answers(self) -> None:
+        try:
+            await self.write_caches()
+        except Fenced:
+            raise
+        except Exception as exc:
+            logger.warning("%s; what functions answered last may be asked for again by the next run", exc)
+
+    async def _merged(
+        self, refs: list[ObjectRef], stream: str, key: tuple[str, ...]
+    ) -> tuple[list[ObjectRef], list[ObjectRef]]:
+        """The objects of a stream after what is due was merged, and those that were."""
+        gone: list[ObjectRef] = []
         while (span := plan_merges([ref.length for ref in refs])) is not None:
             parts = await asyncio.gather(*(self.get(ref) for ref in refs[span]))
 
@@ -307,9 +389,9 @@ class Snapshots:
             first, last = refs[span][0].first_epoch, refs[span][-1].last_epoch
             piece = Piece(data=data, rows=rows, first_epoch=first, last_epoch=last)
             merged = (await self._put({stream: piece}))[stream]
-            self._root.discard(refs[span])
+            gone += refs[span]
             refs = [*refs[: span.start], merged, *refs[span.stop :]]
-        return refs
+        return refs, gone
 
     async def _merged_inline(self, refs: list[ObjectRef], stream: str) -> list[ObjectRef]:
         while (job := self._book.inline(stream, refs)) is not None:
@@ -368,4 +450,4 @@ class Snapshots:
         if stream.startswith("log/"):
             self.log_bytes += size
         else:
-            self.state_bytes += size
+            self._state_bytes += size

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
-import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, overload
-
-import polars as pl
 
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import GraphError
 from asyncpersist.table.application import Application
 from asyncpersist.table.expression import as_expression
+from asyncpersist.udfs.annotations import columns_of, result_of
 from asyncpersist.udfs.caches import CacheStrategy
 from asyncpersist.udfs.calling.choosing import check_executor
-from asyncpersist.udfs.executors import Executor, FullyAsyncExecutor, auto_executor
+from asyncpersist.udfs.executors import Executor, FullyAsyncExecutor, async_executor, auto_executor
 from asyncpersist.udfs.function import Columns, Function
+from asyncpersist.udfs.identity import plain_attributes, qualified_name
 
 __all__ = ["UDF", "apply", "apply_async", "apply_with_type", "udf"]
 
@@ -79,7 +76,11 @@ class UDF:
             pass  # some built-in functions do not say what they take
         keywords = tuple(sorted(kwargs))
         every = (*args, *(kwargs[name] for name in keywords))
-        return Application(_Named(options, _settings(self)), tuple(map(as_expression, every)), keywords)
+        return Application(
+            _Named(options, {} if isinstance(self, _FunctionUDF) else plain_attributes(self)),
+            tuple(map(as_expression, every)),
+            keywords,
+        )
 
     def __repr__(self) -> str:
         return f"udf {self._options.label}"
@@ -112,7 +113,7 @@ class _Options:
         if not callable(func):
             raise TypeError(f"udf takes a function, not {func!r}")
         self.func = func
-        self.name = _qualified_name(func)
+        self.name = qualified_name(func)
         self.label = self.name.rpartition(".")[2]
         for name, value in (("deterministic", deterministic), ("propagate_none", propagate_none)):
             if not isinstance(value, bool):
@@ -139,8 +140,8 @@ class _Options:
                 f"{self.name}: a lambda has no name by which its results could be told from another one's. Write a "
                 "def, or give a version=."
             )
-        self.columns = columns or _columns_of(func)
-        self.result = _result(func, self.label, return_type, lists=max_batch_size is not None, columns=self.columns)
+        self.columns = columns or columns_of(func)
+        self.result = result_of(func, self.label, return_type, lists=max_batch_size is not None, columns=self.columns)
         self.deterministic = deterministic
         self.propagate_none = propagate_none
         self.executor = auto_executor() if executor is None else executor
@@ -240,71 +241,4 @@ def apply_with_type(fun: Callable[..., Any], ret_type: Any, *args: Any, **kwargs
 
 def apply_async(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Application:
     """The same for a coroutine function; a plain one runs in threads, several calls at once."""
-    from asyncpersist.udfs.executors import async_executor
-
     return _FunctionUDF(fun, executor=async_executor())(*args, **kwargs)
-
-
-def _qualified_name(func: Callable[..., Any]) -> str:
-    """Module and name. The module that a program was started with is known by its file's name, as if imported."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    owner = getattr(func, "__self__", None)
-    if owner is not None and getattr(func, "__name__", "") == "__wrapped__":
-        named: Any = type(owner)
-    else:
-        named = func if hasattr(func, "__qualname__") else type(func)
-    module = getattr(named, "__module__", None) or "builtins"
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        path = getattr(main, "__file__", None)
-        module = spec.name if spec is not None else Path(path).stem if path else module
-    return f"{module}.{named.__qualname__}"
-
-
-def _settings(function: UDF) -> dict[str, Any]:
-    """The plain values among the attributes of an instance of a class of users."""
-    if isinstance(function, _FunctionUDF):
-        return {}
-    items = vars(function).items()
-    return {name: value for name, value in sorted(items) if not name.startswith("_") and _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _hints(func: Callable[..., Any]) -> dict[str, Any]:
-    while isinstance(func, functools.partial):
-        func = func.func
-    target = func if inspect.isroutine(func) or inspect.isclass(func) else type(func).__call__
-    try:
-        return typing.get_type_hints(target)
-    except (NameError, TypeError, AttributeError):
-        return dict(getattr(target, "__annotations__", {}))
-
-
-def _columns_of(func: Callable[..., Any]) -> Columns | None:
-    hints = {name: hint for name, hint in _hints(func).items() if name != "return"}
-    return "polars" if hints and all(hint is pl.Series for hint in hints.values()) else None
-
-
-def _result(func: Callable[..., Any], label: str, said: Any, *, lists: bool, columns: Columns | None) -> DType:
-    if said is not None:
-        return DType.of(said, where=f"the return_type of {label}")
-    hint = None if columns else _hints(func).get("return")
-    if hint is not None and lists:
-        args = typing.get_args(hint)
-        hint = args[0] if typing.get_origin(hint) is list and len(args) == 1 else None
-    if hint is None or isinstance(hint, str):
-        example = "list[float]" if lists else "float"
-        raise GraphError(
-            f"{label}: nothing says what it returns. Annotate it, `-> {example}`, or give a return_type="
-            + (", the type of one value." if columns or lists else ".")
-        )
-    return DType.of(hint, where=f"the annotation of what {label} returns")

@@ -100,7 +100,8 @@ def test_large_rooms_free_a_tenth_at_once() -> None:
 
 def test_functions_that_are_not_in_the_run_go_first_and_as_a_whole() -> None:
     foreign = {"oldest": 5 * ENTRY, "older": 4 * ENTRY, "newest": 6 * ENTRY}
-    room = CacheRoom(ManualClock(), max_bytes=20 * ENTRY, foreign=foreign)
+    room = CacheRoom(ManualClock(), max_bytes=20 * ENTRY)
+    room.share_with(foreign)
     table = room.table("f", INT)
     put(table, *range(5))
     assert (room.dropped, room.bytes) == ((), 20 * ENTRY)
@@ -118,7 +119,8 @@ def test_a_limit_that_was_lowered_holds_from_the_next_capture_on() -> None:
     put(room.table("f", INT), *range(100))
     increment = room.table("f", INT).capture()
     assert increment is not None
-    smaller = CacheRoom(ManualClock(), max_bytes=50 * ENTRY, foreign={"g": 1})
+    smaller = CacheRoom(ManualClock(), max_bytes=50 * ENTRY)
+    smaller.share_with({"g": 1})
     table = smaller.table("f", INT)
     table.load(increment.rows)
     assert table.capture() is not None

@@ -26,7 +26,7 @@ class CacheRoom:
 
     What is beyond a limit is dropped, what was used least recently first, whichever table it is of. Before that go the
     `foreign` ones: caches of functions that are not in this run, whose bytes count as well; each goes as a whole, and
-    is then one of the `dropped`. They are given by names and bytes, the one used least recently first.
+    is then one of the `dropped`.
 
     All that tables do is done under the `lock` of their room; where it is not said that something takes or needs no
     lock, it is for whoever has it. Uses are counted by a clock of their own: milliseconds of wall time, but always
@@ -39,19 +39,18 @@ class CacheRoom:
         *,
         max_bytes: int | None = None,
         max_entries: int | None = None,
-        foreign: Mapping[str, int] | None = None,
     ) -> None:
         self.lock = threading.Lock()
         self.max_bytes = max_bytes
         self._clock = clock
         self._max_entries = max_entries
-        self._foreign = dict(foreign or {})
+        self._foreign: dict[str, int] = {}
         self._dropped: list[str] = []
         self._tables: dict[str, CacheTable] = {}
         self._used = 0
 
     @staticmethod
-    def of(strategies: Sequence[CacheStrategy], clock: Clock, *, foreign: Mapping[str, int] | None = None) -> CacheRoom:
+    def of(strategies: Sequence[CacheStrategy], clock: Clock) -> CacheRoom:
         """The room of functions with these strategies, under the smallest limit of each kind that they give."""
         sizes = [strategy.size_limit for strategy in strategies if isinstance(strategy, DiskCache)]
         counts = [strategy.max_size for strategy in strategies if isinstance(strategy, InMemoryCache)]
@@ -59,8 +58,13 @@ class CacheRoom:
             clock,
             max_bytes=min(sizes, default=None),
             max_entries=min((count for count in counts if count is not None), default=None),
-            foreign=foreign,
         )
+
+    def share_with(self, foreign: Mapping[str, int]) -> None:
+        """Says which foreign ones there are: names and bytes, the one used least recently first. Takes the lock."""
+        with self.lock:
+            self._foreign = dict(foreign)
+            self.trim()
 
     def table(self, digest: str, dtype: pl.DataType, *, keep_for: float | None = None) -> CacheTable:
         """The table of the function of this digest, whose results are of this type. Takes the lock.

@@ -111,7 +111,7 @@ class CachedCaller:
         with self._counting:
             self._flights.append(flight)
         try:
-            frame = arguments if len(rows) == arguments.height else arguments[rows]
+            frame = arguments if len(rows) == arguments.height else _chosen(arguments, rows)
             flight.start(self._runner.begin(frame, flight.answered))
         except BaseException as exc:
             flight.end(exc)
@@ -167,7 +167,7 @@ class CachedCaller:
         self._count_hits(len(asked.missing) - own - len(left))
         if len(left):
             kinds.append(left)
-            pieces.append(self._begin(arguments[asked.first[left]])())
+            pieces.append(self._begin(_chosen(arguments, asked.first[left]))())
         places = np.empty(len(asked.first), np.int64)
         places[np.concatenate(kinds)] = np.arange(len(asked.first))
         return _concatenated(pieces)[places]
@@ -195,6 +195,11 @@ class CachedCaller:
     def _count_hits(self, rows: int) -> None:
         with self._counting:
             self._counts = replace(self._counts, hits=self._counts.hits + rows)
+
+
+def _chosen(arguments: pl.DataFrame, rows: Positions) -> pl.DataFrame:
+    """Some rows; a frame without columns has a height all the same."""
+    return arguments[rows] if arguments.width else pl.DataFrame(height=len(rows))
 
 
 def _concatenated(pieces: list[pl.Series]) -> pl.Series:

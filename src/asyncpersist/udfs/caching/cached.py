@@ -60,6 +60,7 @@ class CachedCaller:
         self._ttl = None if function.cache is None else function.cache.seconds
         self._counting = threading.Lock()
         self._counts = CallCounts()
+        self._failure: BaseException | None = None  # the last one that was counted
         self._flights: list[Flight] = []  # those that are not in the counts
 
     @property
@@ -185,8 +186,10 @@ class CachedCaller:
             self._count_flight(flight)
 
     def _count_flight(self, flight: Flight) -> None:
-        failed = isinstance(flight.failure, FunctionFailed)
         with self._counting:
+            # A runner may end all it has begun for the same failure.
+            failed = isinstance(flight.failure, FunctionFailed) and flight.failure is not self._failure
+            self._failure = flight.failure or self._failure
             self._flights.remove(flight)
             counts = self._counts
             calls = counts.calls + flight.answered_count + failed

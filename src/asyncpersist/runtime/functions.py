@@ -83,7 +83,8 @@ class Functions:
             kept = isinstance(cache, DiskCache)
             each = isinstance(cache, DiskCache) and cache.durable == "each"
             table = self._rooms[room].table(function.digest, function.result.polars, keep_for=cache.seconds)
-            caller = CachedCaller(function, runner, table, write=self._write if each else None)
+            write, told = (self._write, self._answered) if each else (None, None)
+            caller = CachedCaller(function, runner, table, write=write, told=told)
             if kept:
                 self.kept.add(function, str(room), table, caller, each=each)
         self._callers.append((function, caller))
@@ -92,6 +93,10 @@ class Functions:
     def _write(self) -> None:
         if self._writer is not None:
             self._writer.write()
+
+    def _answered(self) -> None:
+        if self._writer is not None:
+            self._writer.answered()
 
     def writing(self, snapshots: Snapshots) -> AnswerWriter | None:
         """What has to run for answers to be written before they are used; None if that is not asked for."""

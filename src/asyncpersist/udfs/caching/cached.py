@@ -42,7 +42,8 @@ class CachedCaller:
     never is. What another user of the table is calling is waited for, and called here only if it fails there.
 
     `write` returns when all that was put into the table before is durable, or raises; it is called before answers that
-    are not yet so are given out, and when a call has failed.
+    are not yet so are given out, and when a call has failed. `told` is called whenever there are answers; it must be
+    quick.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class CachedCaller:
         table: CacheTable | None = None,
         *,
         write: Callable[[], None] | None = None,
+        told: Callable[[], None] | None = None,
     ) -> None:
         self._function = function
         self._runner = runner
         self._table = table
         self._write = write
+        self._told = told
         self._ttl = None if function.cache is None else function.cache.seconds
         self._counting = threading.Lock()
         self._counts = CallCounts()
@@ -113,6 +116,8 @@ class CachedCaller:
             self._flights.append(flight)
         try:
             frame = arguments if len(rows) == arguments.height else _chosen(arguments, rows)
+            if self._told is not None:
+                flight.listen(self._told)
             flight.start(self._runner.begin(frame, flight.answered))
         except BaseException as exc:
             flight.end(exc)

@@ -184,6 +184,7 @@ def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: se
     return OperatorNode(
         kind="apply",
         definition={
+            "functions": ", ".join(dict.fromkeys(call.function.name for call in called)),
             "calls": [
                 [call.output, list(call.arguments), call.where, call.remembered, call.function.canonical()]
                 for call in called

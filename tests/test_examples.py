@@ -116,3 +116,14 @@ def test_live_files_are_followed(tmp_path: Path) -> None:
         becomes(output, {"to": 1, "sleep": 1})
     assert output.read_bytes().startswith(before)
     assert (whole(output).group_by("word", "count").agg(pl.col("diff").sum())["diff"] >= 0).all()
+
+
+def test_answers_are_paid_for_once(tmp_path: Path) -> None:
+    run("paid_answers.py", tmp_path)
+    more = '{"title": "more", "text": "One more. With an end."}\n{"title": "again", "text": "Document 7 is short. It ends."}\n'
+    (tmp_path / "documents" / "more.jsonl").write_text(more, encoding="utf-8")
+    run("paid_answers.py", tmp_path)
+    paid = Counter((tmp_path / "paid.txt").read_text(encoding="utf-8").splitlines())
+    assert len(paid) == paid.total() == 101
+    summaries = pl.read_ndjson(tmp_path / "summaries.jsonl")
+    assert dict(zip(summaries["title"], summaries["summary"], strict=True))["again"] == "Document 7 is short"

@@ -12,7 +12,7 @@ from asyncpersist.io.python import ConnectorSubject
 
 Row = dict[str, Any]
 
-PATIENCE = 60
+PATIENCE = 30
 """Seconds after which a test that waits has failed."""
 
 

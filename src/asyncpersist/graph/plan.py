@@ -39,7 +39,8 @@ class Vertex:
 
     @property
     def description(self) -> str:
-        where = self.node.definition.get("path") or self.node.definition.get("output")
+        definition = self.node.definition
+        where = definition.get("path") or definition.get("output") or definition.get("functions")
         label = self.node.kind if self.node.name is None else f"{self.node.kind} {self.node.name!r}"
         if where is None and isinstance(self.node, OperatorNode):
             where = ", ".join(self.node.columns)

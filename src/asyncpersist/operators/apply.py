@@ -110,7 +110,8 @@ class Apply(Operator):
         ids: pl.Series | None,
         again: bool,
     ) -> Column:
-        arguments = rows.select(call.arguments)
+        # A frame without columns has a height all the same.
+        arguments = rows.select(call.arguments) if call.arguments else pl.DataFrame(height=rows.height)
         remembered = self._remembered.get(call.output)
         if not rows.height:
             return lambda: pl.Series(call.output, [], call.dtype.polars)
@@ -159,8 +160,7 @@ class _Step:
         self._answers: Answers | None = None
         if self._new.any():
             positions = self._distinct[_POSITION].to_numpy()[self._new]
-            # A frame without columns has nothing to choose from, but a height.
-            chosen = arguments[positions] if arguments.width else arguments.head(len(positions))
+            chosen = arguments[positions] if arguments.width else pl.DataFrame(height=len(positions))
             self._answers = caller.begin(chosen)
 
     def column(self) -> pl.Series:

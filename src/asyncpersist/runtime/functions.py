@@ -85,7 +85,9 @@ class Functions:
     def _caller(self, function: Function) -> CachedCaller:
         runner = runner_for(function, loop=self._loop, clock=self._clock)
         self._runners.append(runner)
-        caller = CachedCaller(function, runner, self._table(function), write=self._write_of(function))
+        write = self._write_of(function)
+        told = None if write is None else self._answered
+        caller = CachedCaller(function, runner, self._table(function), write=write, told=told)
         self._add(function, caller)
         return caller
 
@@ -124,6 +126,10 @@ class Functions:
     def _write(self) -> None:
         if self._writer is not None:
             self._writer.write()
+
+    def _answered(self) -> None:
+        if self._writer is not None:
+            self._writer.answered()
 
     def writing(self, snapshots: Snapshots) -> AnswerWriter | None:
         """What has to run for answers to be written before they are used; None if that is not asked for."""

@@ -15,6 +15,11 @@ class Bound(Protocol):
     """A function over arguments of known types."""
 
     @property
+    def name(self) -> str:
+        """Its qualified name."""
+        ...
+
+    @property
     def result(self) -> DType:
         """What it returns."""
         ...

@@ -201,6 +201,7 @@ def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: se
     return OperatorNode(
         kind="apply",
         definition={
+            "functions": ", ".join(dict.fromkeys(call.function.name for call in called)),
             "calls": [
                 [call.output, list(call.arguments), call.where, call.remembered, call.function.canonical()]
                 for call in called
@@ -226,7 +227,10 @@ def _applied_later(node: SourceNode | OperatorNode, piece: _Piece, later: set[st
     identified = identifiable(below)
     return OperatorNode(
         kind="apply_later",
-        definition={"call": [call.output, list(call.arguments), call.function.canonical()]},
+        definition={
+            "functions": call.function.name,
+            "call": [call.output, list(call.arguments), call.function.canonical()],
+        },
         inputs=(below,),
         columns={**columns, call.output: call.dtype.as_future()},
         make=make,

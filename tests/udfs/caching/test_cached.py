@@ -161,6 +161,19 @@ def test_a_runner_that_cannot_begin() -> None:
         assert CachedCaller(DOUBLE, RowRunner(DOUBLE), table).begin(ints(1, 2))().to_list() == [2, 4]
 
 
+def test_one_failure_that_ends_several_batches_is_one() -> None:
+    runner = HandRunner()
+    caller = CachedCaller(DOUBLE, runner, table_of(DOUBLE))
+    begun = [caller.begin(ints(value)) for value in range(3)]
+    failure = FunctionFailed("0")
+    for held in runner.held:
+        held.end(failure)
+    for answers in begun:
+        with pytest.raises(FunctionFailed):
+            answers()
+    assert caller.counts == CallCounts(1, 0, 1)
+
+
 def test_a_runner_that_leaves_out_answers_is_found_out() -> None:
     runner = HandRunner()
     answers = CachedCaller(DOUBLE, runner, table_of(DOUBLE)).begin(ints(1, 2))

@@ -97,6 +97,24 @@ def test_what_an_earlier_run_used_last_stays() -> None:
     assert root.there(range(100, 150))
 
 
+def test_when_a_table_was_used_last() -> None:
+    clock = ManualClock(1000)
+    root = Root(clock, 10)
+    assert root.table.last_use == 0
+    root.put(range(8))
+    assert root.table.last_use == 1_001_000
+    root.snapshot()
+    root.use(range(2))
+    root.use(range(20, 30))
+    assert root.table.last_use == 1_002_000
+    root.snapshot()
+    clock.set_wall(5)
+    root.open()
+    assert root.table.last_use == 1_002_000
+    root.use(range(1))
+    assert root.table.last_use == 1_002_001
+
+
 def test_one_use_of_a_small_cache_is_enough() -> None:
     root = Root(ManualClock(), 3)
     for value in range(3):

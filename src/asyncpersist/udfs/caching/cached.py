@@ -42,7 +42,8 @@ class CachedCaller:
     never is. What another user of the table is calling is waited for, and called here only if it fails there.
 
     `write` returns when all that was put into the table before is durable, or raises; it is called before answers that
-    are not yet so are given out, and when a call has failed.
+    are not yet so are given out, and when a call has failed. `told` is called whenever there are answers; it must be
+    quick.
     """
 
     def __init__(
@@ -52,14 +53,17 @@ class CachedCaller:
         table: CacheTable | None = None,
         *,
         write: Callable[[], None] | None = None,
+        told: Callable[[], None] | None = None,
     ) -> None:
         self._function = function
         self._runner = runner
         self._table = table
         self._write = write
+        self._told = told
         self._ttl = None if function.cache is None else function.cache.seconds
         self._counting = threading.Lock()
         self._counts = CallCounts()
+        self._failure: BaseException | None = None  # the last one that was counted
         self._flights: list[Flight] = []  # those that are not in the counts
 
     @property
@@ -111,7 +115,9 @@ class CachedCaller:
         with self._counting:
             self._flights.append(flight)
         try:
-            frame = arguments if len(rows) == arguments.height else arguments[rows]
+            frame = arguments if len(rows) == arguments.height else _chosen(arguments, rows)
+            if self._told is not None:
+                flight.listen(self._told)
             flight.start(self._runner.begin(frame, flight.answered))
         except BaseException as exc:
             flight.end(exc)
@@ -167,7 +173,7 @@ class CachedCaller:
         self._count_hits(len(asked.missing) - own - len(left))
         if len(left):
             kinds.append(left)
-            pieces.append(self._begin(arguments[asked.first[left]])())
+            pieces.append(self._begin(_chosen(arguments, asked.first[left]))())
         places = np.empty(len(asked.first), np.int64)
         places[np.concatenate(kinds)] = np.arange(len(asked.first))
         return _concatenated(pieces)[places]
@@ -185,8 +191,10 @@ class CachedCaller:
             self._count_flight(flight)
 
     def _count_flight(self, flight: Flight) -> None:
-        failed = isinstance(flight.failure, FunctionFailed)
         with self._counting:
+            # A runner may end all it has begun for the same failure.
+            failed = isinstance(flight.failure, FunctionFailed) and flight.failure is not self._failure
+            self._failure = flight.failure or self._failure
             self._flights.remove(flight)
             counts = self._counts
             calls = counts.calls + flight.answered_count + failed
@@ -195,6 +203,11 @@ class CachedCaller:
     def _count_hits(self, rows: int) -> None:
         with self._counting:
             self._counts = replace(self._counts, hits=self._counts.hits + rows)
+
+
+def _chosen(arguments: pl.DataFrame, rows: Positions) -> pl.DataFrame:
+    """Some rows; a frame without columns has a height all the same."""
+    return arguments[rows] if arguments.width else pl.DataFrame(height=len(rows))
 
 
 def _concatenated(pieces: list[pl.Series]) -> pl.Series:

@@ -75,6 +75,8 @@ class CacheTable:
         self.room = room
         self.written = 0
         """The largest of `Asked.puts` of which somebody has said that all of it is durable."""
+        self.last_use = 0
+        """When a result was put or found last, in milliseconds of wall time; 0: never. Takes no lock."""
         self._puts = 0
         self._stored_uses = Uses(self.entries)
         self._keep_for = keep_for
@@ -155,7 +157,7 @@ class CacheTable:
         with self.room.lock:
             if frame.height:
                 self.entries.load(frame)
-                self.room.used_before(int(self.entries.used.max()))
+                self._used_before(int(self.entries.used.max()))
 
     def capture_uses(self) -> Increment | None:
         """As `uses.capture`."""
@@ -167,7 +169,7 @@ class CacheTable:
         with self.room.lock:
             if frame.height:
                 self._stored_uses.load(frame)
-                self.room.used_before(int(frame[USED].to_numpy().max()))
+                self._used_before(int(frame[USED].to_numpy().max()))
 
     def _find(self, keys: Keys, ttl: float | None) -> tuple[Positions, pl.Series, Positions]:
         """The rows found, their values, and the other rows."""
@@ -178,7 +180,8 @@ class CacheTable:
         found, missing = np.flatnonzero(hit), np.flatnonzero(~hit)
         slots = slots if not len(missing) else slots[found]
         if len(slots):
-            self.entries.use(slots, self.room.use())
+            self.last_use = self.room.use()
+            self.entries.use(slots, self.last_use)
         return found, self.entries.get(slots), missing
 
     def _elsewhere(self, keys: Keys, ttl: float | None) -> tuple[Elsewhere, ...]:
@@ -210,7 +213,7 @@ class CacheTable:
         going_on = []
         taken = False
         for flight, keys in self._flights:
-            # First: what ends between the two is found to have ended the next time.
+            # Looked at first: what is answered between the two is taken in, and the end is seen the next time.
             ended = flight.ended
             if (fresh := flight.fresh()) is not None:
                 self._put(keys.take(fresh.positions), fresh.values, fresh.when)
@@ -235,7 +238,12 @@ class CacheTable:
                 created[fits],
             )
         if len(keys):
-            self.entries.put(keys, values, sizes, created, self.room.use())
+            self.last_use = self.room.use()
+            self.entries.put(keys, values, sizes, created, self.last_use)
+
+    def _used_before(self, moment: int) -> None:
+        self.last_use = max(self.last_use, moment)
+        self.room.used_before(moment)
 
     def _sweep(self) -> None:
         """Once in a while, drops what no longer counts."""

@@ -34,7 +34,7 @@ Moments = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.int64]
 
 _SHARE = 8
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 13
 
 
 class Uses:

@@ -35,22 +35,28 @@ class Named:
 
 def named(function: Function) -> Named:
     """How the function is found. Raises `GraphError` if it cannot be."""
-    call = function.call
-    module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
-    if isinstance(module, str) and isinstance(name, str):
-        try:
-            if _plain(_at(sys.modules[module], name)) is call and _is_importable(module):
-                return Named(module, name)
-        except LookupError:
-            pass
     try:
-        return Named("", function.name, pickle.dumps(call))
+        return _found(function.call) or Named("", function.name, pickle.dumps(function.call))
     except Exception as exc:
         raise GraphError(
             f"function {function.name} cannot run in other processes, which have to find it by its name. Define it "
             "with `def` at the top of a module that can be imported, not within another function and not as a lambda, "
             "or use another executor."
         ) from exc
+
+
+def _found(call: Callable[..., Any]) -> Named | None:
+    """The function by its name; None: it has none. Raises `LookupError` if its module cannot be imported."""
+    module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
+    if module == "__main__" and not _is_file(sys.modules[module]):
+        raise LookupError("a program that was typed in cannot be imported")
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    try:
+        found = _at(sys.modules[module], name)
+    except LookupError:
+        return None
+    return Named(module, name) if _plain(found) is call else None
 
 
 def _at(module: Any, name: str) -> Any:
@@ -68,7 +74,5 @@ def _plain(found: Any) -> Any:
     return getattr(found, "func", found)
 
 
-def _is_importable(module: str) -> bool:
-    """Whether another process finds the module; a program that was typed in, it does not."""
-    main = sys.modules["__main__"]
-    return module != "__main__" or bool(getattr(main, "__spec__", None) or getattr(main, "__file__", None))
+def _is_file(main: Any) -> bool:
+    return bool(getattr(main, "__spec__", None) or getattr(main, "__file__", None))

@@ -97,8 +97,10 @@ class LoopCalls:
         self._unwanted: set[int] = set()  # withdrawn, among those
         self._pausing: set[asyncio.Task[None]] = set()  # between two attempts
         self._turns = Turns(loop, clock, self._begin, self._capacity)
-        self._answered: list[Unit] = []
-        self._answers: list[Any] = []  # one for each of these
+        # Answers, in lists side by side: what the collector of garbage need not look at costs it no time.
+        self._covered: list[Any] = []
+        self._given: list[Any] = []
+        self._answers: list[Any] = []
         self._telling: asyncio.TimerHandle | None = None
         self._reason: Exception | None = None  # why it ends
         self._ending: asyncio.Task[None] | None = None
@@ -156,7 +158,7 @@ class LoopCalls:
         """The next call; None if there is none at the moment."""
         while True:
             for unit in self._cut:
-                self._waiting -= 1 if unit[2] is None else len(unit[2])
+                self._waiting -= 1 if self._by_row else len(unit[2])
                 if not self._dropped or unit[0] not in self._dropped:
                     return unit
             self._dropped.clear()
@@ -207,7 +209,7 @@ class LoopCalls:
             self._turns,
             self._clock.monotonic,
         )
-        answered, answers = self._answered.append, self._answers.append
+        covered, given, answers = self._covered.append, self._given.append, self._answers.append
         try:
             while self._reason is None and (now() < turns.until or turns.has_begun()) and (unit := upcoming()):
                 tasks[task] = unit[0]
@@ -222,7 +224,8 @@ class LoopCalls:
                     self._unwanted.discard(unit[0])
                     _forget_cancelling(task)
                 elif value is not _NOTHING:
-                    answered(unit)
+                    covered(unit[2])
+                    given(unit[1])
                     answers(value)
         finally:
             tasks.pop(task, None)
@@ -297,14 +300,14 @@ class LoopCalls:
             self._telling.cancel()
             self._telling = None
         if self._answers:
-            self._teller.do(partial(self._tell_now, self._answered[:], self._answers[:]))
-            self._answered.clear()
-            self._answers.clear()
+            self._teller.do(partial(self._tell_now, self._covered[:], self._given[:], self._answers[:]))
+            for each in (self._covered, self._given, self._answers):
+                each.clear()
 
-    def _tell_now(self, answered: list[Unit], answers: list[Any]) -> None:
+    def _tell_now(self, covered: list[Any], given: list[Any], answers: list[Any]) -> None:
         failure: Exception | None
         try:
-            keys, column, failure = self._units.answers(answered, answers)
+            keys, column, failure = self._units.answers(covered, given, answers)
             if len(keys):
                 self._told(keys, column)
         except Exception as exc:

@@ -69,7 +69,8 @@ class Rows:
                 at = start + exc.index
                 parts.append(column_of("", dtype, values[start:at]))
                 unfit.append(at)
-                why = why or _explained(exc, values[at])
+                explained = _explained(exc, values[at])
+                why = why or explained
                 stop = at + 1
             self._back.took(stop - start, self._clock.monotonic() - began)
             start = stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -21,8 +20,8 @@ from asyncpersist.udfs.function import Function
 
 __all__ = ["Answers", "BatchUnits", "RowUnits", "Unit", "Units"]
 
-Unit = tuple[int, Any, Positions | None]
-"""The key, or the first one, what `Units.call` is given, and all keys if there can be several."""
+Unit = tuple[int, Any, Any]
+"""The key, or the first one; what `Units.call` is given; what is covered: the key once more, or an array of keys."""
 
 
 class Answers(NamedTuple):
@@ -50,8 +49,8 @@ class Units(Protocol):
         """The calls for rows under these keys."""
         ...
 
-    def answers(self, units: list[Unit], returned: list[Any]) -> Answers:
-        """What was returned for each of these, as a column. For a thread beside the loop's."""
+    def answers(self, covered: list[Any], given: list[Any], returned: list[Any]) -> Answers:
+        """What was returned for some units, as a column. For a thread beside the loop's."""
         ...
 
 
@@ -68,14 +67,15 @@ class RowUnits:
         return self._rows.at_once
 
     def cut(self, keys: Positions, arguments: pl.DataFrame) -> Iterator[Unit]:
-        return zip(keys.tolist(), self._rows.given(arguments), itertools.repeat(None))
+        plain = keys.tolist()
+        return zip(plain, self._rows.given(arguments), plain, strict=True)
 
-    def answers(self, units: list[Unit], returned: list[Any]) -> Answers:
-        keys = np.array([unit[0] for unit in units], np.int64)
+    def answers(self, covered: list[Any], given: list[Any], returned: list[Any]) -> Answers:
+        keys = np.array(covered, np.int64)
         fitting = self._rows.fitting(returned)
         if fitting.why is None:
             return Answers(keys, fitting.column, None)
-        failure = misfitting(self._function, units[fitting.unfit[0]][1], fitting.why)
+        failure = misfitting(self._function, given[fitting.unfit[0]], fitting.why)
         return Answers(np.delete(keys, fitting.unfit), fitting.column, failure)
 
 
@@ -100,13 +100,12 @@ class BatchUnits:
     def cut(self, keys: Positions, arguments: pl.DataFrame) -> Iterator[Unit]:
         yield int(keys[0]), (arguments,), keys
 
-    def answers(self, units: list[Unit], returned: list[Any]) -> Answers:
+    def answers(self, covered: list[Any], given: list[Any], returned: list[Any]) -> Answers:
         keys, columns, failure = [], [], None
-        for (_, (arguments,), covered), result in zip(units, returned, strict=True):
-            assert covered is not None
+        for each, (arguments,), result in zip(covered, given, returned, strict=True):
             try:
                 columns.append(self._batches.column(result, arguments.height))
-                keys.append(covered)
+                keys.append(each)
             except Misfit as exc:
                 failure = failure or misfitting(self._function, arguments, exc)
         if not keys:

@@ -351,7 +351,5 @@ class LaterCalls:
 
 
 def _rows(frame: pl.DataFrame, positions: Positions) -> pl.DataFrame:
-    """Rows of a frame, which may have no columns, but a height. `positions` ascend."""
-    if len(positions) == frame.height:
-        return frame
-    return frame[positions] if frame.width else frame.head(len(positions))
+    """The rows at these positions; a frame without columns has a height all the same."""
+    return frame[positions] if frame.width else pl.DataFrame(height=len(positions))

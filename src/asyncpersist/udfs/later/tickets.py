@@ -51,7 +51,7 @@ class Tickets:
         return self._numbers.items[slots[self._calls.weights[slots] > 0]]
 
     def look_up(self, numbers: Positions) -> tuple[Positions, pl.DataFrame]:
-        """The positions in distinct `numbers` of those whose call is under way, and these calls."""
+        """The positions in distinct `numbers`, ascending, of those whose call is under way, and these calls."""
         positions, slots = self._find(numbers)
         return positions, self._calls.rows.gather(slots)
 
@@ -68,7 +68,9 @@ class Tickets:
         found, slots = self._slots.candidates(numbers[order].astype(np.uint64))
         positions = order[found]
         live = (self._calls.weights[slots] > 0) & (self._numbers.items[slots] == numbers[positions])
-        return positions[live], slots[live]
+        positions, slots = positions[live], slots[live]
+        order = np.argsort(positions)
+        return positions[order], slots[order]
 
     def _collect(self) -> None:
         wasteful = self._calls.wasteful

@@ -180,3 +180,18 @@ def test_a_column_in_another_zone_becomes_utc() -> None:
 def test_columns_that_do_not_fit(column: pl.Series, annotation: Any, message: str) -> None:
     with pytest.raises(Misfit, match=message):
         fitted(column, DType.of(annotation))
+
+
+@pytest.mark.parametrize(
+    ("values", "fits"),
+    [([[1.0, 2.0], [], [3.0]], True), ([[1.0, None]], False), ([[], []], True), ([None, [1.0]], False)],
+)
+def test_columns_of_lists_fit_as_their_items_do(values: list[Any], fits: bool) -> None:
+    column = pl.Series("c", values, dtype=pl.List(pl.Float64))
+    dtype = DType.of(list[float])
+    if fits:
+        assert fitted(column, dtype).to_list() == values
+    else:
+        with pytest.raises(Misfit):
+            fitted(column, dtype)
+    assert fitted(column, DType.of(list[float | None] | None)).to_list() == values

@@ -182,9 +182,7 @@ async def test_counters_go_on_from_run_to_run(store, clock) -> None:
         run.cache.calls, run.cache.hits = 2, 5
         manifest = await run.write()
         used = 2.0
-        assert manifest.caches == {
-            STREAM: CacheFacts(function="f", cache="ca/che", hits=5 * n, calls=2 * n, used=used)
-        }
+        assert manifest.caches == {STREAM: CacheFacts(function="f", cache="ca/che", hits=5 * n, calls=2 * n, used=used)}
         if n == 2:
             run.kill()
         else:
@@ -390,9 +388,7 @@ async def test_one_bad_read_is_no_damage(clock) -> None:
     await run.answer(k1=1)
     run.kill()
     flips = [Outcome.FLIPPED_BIT]
-    faulty = FaultyStore(
-        inner, lambda method, key: flips.pop() if flips and key.endswith(".answers") else Outcome.DONE
-    )
+    faulty = FaultyStore(inner, lambda method, key: flips.pop() if flips and key.endswith(".answers") else Outcome.DONE)
     assert len(await read_answers(faulty, await answers_in(inner))) == 1
     assert not flips
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from asyncpersist.checkpoint.caches import cache_stream
+from asyncpersist.checkpoint.caches import cache_stream, function_stream
 from asyncpersist.checkpoint.manifest import CacheFacts, Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar.delta import WEIGHT
@@ -81,7 +81,7 @@ class Cache:
 
     def facts(self) -> dict[str, CacheFacts]:
         known = CacheFacts(function="f", cache="ca/che", hits=self.hits, calls=self.calls, used=float(self.calls))
-        return dict.fromkeys(self.tables, known)
+        return dict.fromkeys(map(function_stream, self.tables), known)
 
 
 class CachingRun:

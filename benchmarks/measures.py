@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.calling import functions
 from benchmarks.contestants import BYTEWAX, CONTESTANTS, Contestant, run_program, sample
 from benchmarks.figures import OURS, OURS_ON, Line, Samples, median, throughput_lines
 from benchmarks.live import events, latency
@@ -128,4 +129,5 @@ MEASURES: dict[str, Callable[[Plan], tuple[Samples, list[Line]]]] = {
     "slow_store": slow_store,
     "resume": resume,
     "replay": replay,
+    "functions": functions,
 }

@@ -13,13 +13,6 @@ def test_everything_that_is_listed_is_there() -> None:
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
-@pytest.mark.parametrize("name", ["udf", "udfs", "apply", "apply_async"])
-def test_functions_are_not_built_yet(name: str) -> None:
-    assert not hasattr(ap, name)
-    with pytest.raises(errors.Unsupported, match=f"asyncpersist.{name}: .* not built yet"):
-        getattr(ap, name)
-
-
 @pytest.mark.parametrize("name", ["view"])
 def test_connectors_that_are_not_built_yet(name: str) -> None:
     assert not hasattr(ap.io, name)

@@ -6,9 +6,7 @@ after a kill a run goes on where it was. ``import asyncpersist as ap``, define t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
-
-from asyncpersist import errors, io, persistence
+from asyncpersist import errors, io, persistence, udfs
 from asyncpersist.dtypes import DateTimeNaive, DateTimeUtc, Duration, Json, Pointer
 from asyncpersist.graph.context import Graph
 from asyncpersist.persistence import PersistenceMode, SnapshotAccess
@@ -31,8 +29,10 @@ from asyncpersist.table.functions import (
 from asyncpersist.table.schema import Schema, column_definition, schema_from_types
 from asyncpersist.table.table import Table
 from asyncpersist.table.this import left, right, this
+from asyncpersist.udfs.udf import UDF, apply, apply_async, apply_with_type, udf
 
 __all__ = [
+    "UDF",
     "ColumnExpression",
     "DateTimeNaive",
     "DateTimeUtc",
@@ -46,6 +46,9 @@ __all__ = [
     "SnapshotAccess",
     "Statistics",
     "Table",
+    "apply",
+    "apply_async",
+    "apply_with_type",
     "cast",
     "coalesce",
     "column_definition",
@@ -65,14 +68,9 @@ __all__ = [
     "run",
     "schema_from_types",
     "this",
+    "udf",
+    "udfs",
     "unwrap",
 ]
 
 __version__ = "0.1.0"
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> NoReturn:
-        if name in ("udf", "udfs", "apply", "apply_async", "apply_with_type"):
-            raise errors.NotBuilt(f"asyncpersist.{name}: user-defined functions are not built yet")
-        raise AttributeError(f"module 'asyncpersist' has no attribute {name!r}")

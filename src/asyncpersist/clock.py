@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "give_way"]
 
 
 class Clock(Protocol):
@@ -52,3 +52,11 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def give_way() -> None:
+    """Lets another thread have the interpreter now, and not when its switch interval has passed. Takes some 60 µs.
+
+    The shortest sleep that is one: who gives the interpreter up and takes it again at once mostly gets it itself.
+    """
+    time.sleep(1e-6)

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.delta import ID
-from asyncpersist.columnar.hashing import hash_columns, id_of, row_ids
+from asyncpersist.columnar.hashing import hash_columns, id_halves, id_of, join_halves, row_ids, split_halves
 
 FRAME = pl.DataFrame(
     {
@@ -77,6 +77,15 @@ def test_ids_are_those_of_the_format() -> None:
         0x6F6481EC7A43FB3E0000000000000003,
         0x6F6481EC7A43FB3E0000000000000004,
     ]
+
+
+def test_ids_come_in_halves() -> None:
+    ids = id_of(FRAME, FRAME.columns)
+    high, low = id_halves(FRAME, FRAME.columns)
+    assert join_halves(high, low).equals(ids)
+    assert [int(h) << 64 | int(rest) for h, rest in zip(high, low, strict=True)] == ids.to_list()
+    assert [half.tolist() for half in split_halves(ids)] == [high.tolist(), low.tolist()]
+    assert all(half.dtype == np.uint64 and not len(half) for half in split_halves(ids[:0]))
 
 
 def test_columns_are_combined_by_the_documented_rule() -> None:

@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.servers import azurite as azure_server
+from tests.servers import moto as s3_server
+from tests.servers.azurite import Azurite
+from tests.servers.moto import Moto
+
 
 class Jobs:
     """The job server: one real process for each `run`."""
@@ -62,6 +67,24 @@ class Jobs:
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     server = Jobs(tmp_path_factory.mktemp("jobs"))
+    yield server
+    server.close()
+
+
+def remote_jobs(tmp_path_factory: pytest.TempPathFactory, moto: Moto, azurite: Azurite) -> Iterator[Jobs]:
+    """The job server, in whose environment are the servers' addresses and keys."""
+    environment = {
+        "AWS_ENDPOINT_URL": moto.url,
+        "AWS_ACCESS_KEY_ID": s3_server.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": s3_server.SECRET_ACCESS_KEY,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AZURE_STORAGE_ACCOUNT": azure_server.ACCOUNT,
+        "AZURE_STORAGE_KEY": azure_server.KEY,
+        "AZURE_STORAGE_SERVICE_ENDPOINT": azurite.endpoint,
+        # Paid for once, and not by every child.
+        "ASYNCPERSIST_TEST_IMPORTS": "asyncpersist.objectstore.s3.client asyncpersist.objectstore.azure.client",
+    }
+    server = Jobs(tmp_path_factory.mktemp("jobs"), environment)
     yield server
     server.close()
 

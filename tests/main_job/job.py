@@ -25,6 +25,7 @@ from asyncpersist.disk import Disk
 from asyncpersist.graph.node import SourceNode
 from asyncpersist.io.file_source import FileSource
 from asyncpersist.testing.disks import Call, FailingDisk, KillingDisk
+from tests.main_job.paid_job import pay
 from tests.main_job.world_job import follow
 
 
@@ -83,6 +84,9 @@ def _disk(order: dict[str, Any]) -> Disk | None:
 
 
 def _child(order: dict[str, Any]) -> None:
+    if order.get("job") == "paid":
+        asyncio.run(pay(order))
+        return
     if order.get("job") == "world":
         asyncio.run(follow(order))
         return

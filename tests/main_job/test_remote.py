@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.main_job.conftest import Jobs, write_words
+from tests.main_job.conftest import Jobs, remote_jobs, write_words
 from tests.main_job.killing import kill_again_and_again
 from tests.main_job.moving import caught_up, follow_order, judge, keep_moving, random_numbers
 from tests.main_job.stream import final_rows, word_counts
 from tests.main_job.world import World
-from tests.servers import azurite as azure_server
-from tests.servers import moto as s3_server
 from tests.servers.azurite import Azurite
 from tests.servers.moto import Moto
 
@@ -30,21 +28,7 @@ NewState = Callable[[], str]
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory, moto: Moto, azurite: Azurite) -> Iterator[Jobs]:
-    """The job server, in whose environment are the servers' addresses and keys."""
-    environment = {
-        "AWS_ENDPOINT_URL": moto.url,
-        "AWS_ACCESS_KEY_ID": s3_server.ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": s3_server.SECRET_ACCESS_KEY,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AZURE_STORAGE_ACCOUNT": azure_server.ACCOUNT,
-        "AZURE_STORAGE_KEY": azure_server.KEY,
-        "AZURE_STORAGE_SERVICE_ENDPOINT": azurite.endpoint,
-        # Paid for once, and not by every child.
-        "ASYNCPERSIST_TEST_IMPORTS": "asyncpersist.objectstore.s3.client asyncpersist.objectstore.azure.client",
-    }
-    server = Jobs(tmp_path_factory.mktemp("jobs"), environment)
-    yield server
-    server.close()
+    yield from remote_jobs(tmp_path_factory, moto, azurite)
 
 
 @pytest.fixture(params=["s3", "azure"])

@@ -7,12 +7,22 @@ carries them on, whatever it computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from asyncpersist.checkpoint.manifest import CacheFacts, Manifest, ObjectRef
 
-__all__ = ["cache_of", "cache_stream", "cached", "facts_of", "function_stream", "is_cache", "uncached", "used_stream"]
+__all__ = [
+    "cache_of",
+    "cache_stream",
+    "cached",
+    "facts_of",
+    "function_stream",
+    "is_cache",
+    "others",
+    "uncached",
+    "used_stream",
+]
 
 _CACHE = "cache/"
 _USED = "/used"
@@ -45,6 +55,16 @@ def cache_of(stream: str) -> str:
 def facts_of(manifest: Manifest, stream: str) -> CacheFacts:
     """What a manifest knows of a stream of results; where it says nothing, what the name says."""
     return manifest.caches.get(stream) or CacheFacts(function="?", cache=cache_of(stream))
+
+
+def others(manifest: Manifest, streams: Collection[str]) -> dict[str, tuple[CacheFacts, int]]:
+    """The streams of results that are none of these, with what is known of them and their bytes."""
+    found: dict[str, tuple[CacheFacts, int]] = {}
+    for stream, refs in cached(manifest.streams).items():
+        if (results := function_stream(stream)) not in streams:
+            facts, size = found.get(results, (facts_of(manifest, results), 0))
+            found[results] = (facts, size + sum(ref.length for ref in refs))
+    return found
 
 
 def cached(streams: Mapping[str, Sequence[ObjectRef]]) -> dict[str, list[ObjectRef]]:

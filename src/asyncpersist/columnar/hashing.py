@@ -30,7 +30,7 @@ import polars_hash as plh
 
 from asyncpersist.columnar.delta import ID
 
-__all__ = ["hash_columns", "id_of", "row_ids"]
+__all__ = ["hash_columns", "id_halves", "id_of", "join_halves", "row_ids", "split_halves"]
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -57,9 +57,30 @@ def hash_columns(frame: pl.DataFrame, columns: Sequence[str], *, bits: int = 64)
 
 def id_of(frame: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     """One stable 128-bit id per row over `columns`, a UInt128 series named `ID`: hashes under two seeds."""
+    return join_halves(*id_halves(frame, columns))
+
+
+def id_halves(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[Hashes, Hashes]:
+    """The ids that `id_of` gives, as their high and their low halves: for who compares them and no more."""
     series = [frame[name] for name in columns]
     high, low = (_combined(series, frame.height, seed=seed) for seed in _ID_SEEDS)
-    return _join_halves(pl.Series("high", high), pl.Series("low", low))
+    return high, low
+
+
+def join_halves(high: Hashes, low: Hashes) -> pl.Series:
+    """The ids of these halves, a UInt128 series named `ID`."""
+    expression = pl.col("high").cast(pl.UInt128) * _HALF + pl.col("low").cast(pl.UInt128)
+    return pl.DataFrame({"high": high, "low": low}).select(expression.alias(ID)).to_series()
+
+
+def split_halves(ids: pl.Series) -> tuple[Hashes, Hashes]:
+    """The high and the low halves of UInt128 values, none of which is None."""
+    halves = (
+        ids.alias("id")
+        .to_frame()
+        .select(high=(pl.col("id") // _HALF).cast(pl.UInt64), low=pl.col("id").cast(pl.UInt64, wrap_numerical=True))
+    )
+    return halves["high"].to_numpy(), halves["low"].to_numpy()
 
 
 def row_ids(identity: str, partition: str, first: int, count: int) -> pl.Series:
@@ -73,11 +94,6 @@ def row_ids(identity: str, partition: str, first: int, count: int) -> pl.Series:
     low = pl.int_range(first, first + count, dtype=pl.UInt64)
     shifted = pl.lit(high << 64, dtype=pl.UInt128)
     return pl.select((low.cast(pl.UInt128) + shifted).alias(ID)).to_series()
-
-
-def _join_halves(high: pl.Series, low: pl.Series) -> pl.Series:
-    expression = pl.col("high").cast(pl.UInt128) * _HALF + pl.col("low").cast(pl.UInt128)
-    return pl.DataFrame([high, low]).select(expression.alias(ID)).to_series()
 
 
 def _combined(series: Sequence[pl.Series], height: int, *, seed: int) -> Hashes:

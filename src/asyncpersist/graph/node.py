@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asyncpersist.io.sink import Sink
     from asyncpersist.io.source import Source
 
-__all__ = ["Demands", "Node", "OperatorNode", "SinkNode", "SourceNode"]
+__all__ = ["Demands", "Node", "OperatorNode", "SinkNode", "SourceNode", "identifiable"]
 
 
 _numbers = count()
@@ -61,11 +61,12 @@ class SourceNode(Node):
 class Demands:
     """What the plan asks of an operator.
 
-    `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts.
+    `ids`: its output must carry the column `ID`. `append_only`: no input ever retracts. `kept`: its state is kept.
     """
 
     ids: bool = False
     append_only: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -83,6 +84,16 @@ class OperatorNode(Node):
     input_ids: Callable[[bool], tuple[bool, ...]]
     keeps_append_only: bool = False
     order_dependent: bool = False
+
+
+def identifiable(node: Node) -> bool:
+    """Whether rows of a node can have ids: single rows of some sources are taken back by their values instead."""
+    if isinstance(node, SourceNode):
+        return node.source.remover is None
+    if isinstance(node, OperatorNode):
+        asked = zip(node.inputs, node.input_ids(True), strict=True)
+        return all(identifiable(parent) for parent, asks in asked if asks)
+    return True
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -39,7 +39,8 @@ class Vertex:
 
     @property
     def description(self) -> str:
-        where = self.node.definition.get("path") or self.node.definition.get("output")
+        definition = self.node.definition
+        where = definition.get("path") or definition.get("output") or definition.get("functions")
         label = self.node.kind if self.node.name is None else f"{self.node.kind} {self.node.name!r}"
         if where is None and isinstance(self.node, OperatorNode):
             where = ", ".join(self.node.columns)
@@ -67,8 +68,10 @@ class Plan:
         return {vertex.identity: _entry(vertex) for vertex in self.vertices}
 
 
-def plan_graph(graph: Graph, *, persistent: bool, identified: bool = False, rules: Literal[1, 2] = 2) -> Plan:
-    """The plan of a graph, for runs with a state root or without.
+def plan_graph(
+    graph: Graph, *, persistent: bool, kept: bool = False, identified: bool = False, rules: Literal[1, 2] = 2
+) -> Plan:
+    """The plan of a graph, for runs with a state root or without. `kept`: state of operators is kept there.
 
     `identified`: sources give ids although nothing in this graph asks for them, where that takes nothing away. `rules`:
     by which fingerprints are made; 1 are those of manifests of format 1, in which the whole definition of a named
@@ -85,7 +88,7 @@ def plan_graph(graph: Graph, *, persistent: bool, identified: bool = False, rule
     fingerprints = _fingerprints(order, inputs, persistent, rules)
     identities = _identities(order, fingerprints, rules)
     sources = _sources(order, inputs)
-    demands = _demands(order, inputs, persistent, identified)
+    demands = _demands(order, inputs, persistent, kept, identified)
     return Plan(tuple(map(Vertex, order, identities, fingerprints, inputs, sources, demands)))
 
 
@@ -200,7 +203,9 @@ def _asks(node: Node, ids: bool) -> tuple[bool, ...]:
     return (node.sink.needs_ids,) if isinstance(node, SinkNode) else ()
 
 
-def _demands(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool, identified: bool) -> list[Demands]:
+def _demands(
+    order: list[Node], inputs: list[tuple[int, ...]], persistent: bool, kept: bool, identified: bool
+) -> list[Demands]:
     # With ids, a source whose single rows are removed by their values could not take them back.
     ids = [identified and isinstance(node, SourceNode) and node.source.remover is None for node in order]
     for position in range(len(order) - 1, -1, -1):
@@ -214,5 +219,5 @@ def _demands(order: list[Node], inputs: list[tuple[int, ...]], persistent: bool,
             appends.append(not node.source.retracts(persistent=persistent))
         else:
             appends.append(isinstance(node, OperatorNode) and node.keeps_append_only and inputs_append)
-        demands.append(Demands(ids=ids[position], append_only=inputs_append))
+        demands.append(Demands(ids=ids[position], append_only=inputs_append, kept=kept))
     return demands

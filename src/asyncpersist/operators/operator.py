@@ -24,6 +24,18 @@ class Operator(ABC):
         the state is undefined and must not be captured. Raises `RowError` where an expression has no value for a row.
         """
 
+    def again(self, inputs: Sequence[Delta]) -> Delta:
+        """The output for rows that were stepped before and are there: as it was emitted. The state stays as it is.
+
+        For those that cannot tell their output from state alone; the others are never asked.
+        """
+        return self.step(inputs)
+
+    @property
+    def tells(self) -> bool:
+        """Whether `present` can be asked. What has no states cannot."""
+        return bool(self.states())
+
     def states(self) -> Mapping[str, State]:
         """The pieces of state by a name that is stable over versions; empty for a stateless operator."""
         return {}
@@ -31,6 +43,6 @@ class Operator(ABC):
     def present(self) -> Iterator[Delta]:
         """What the output holds now, in pieces of up to `PRESENT_ROWS` rows, every row once: told from the state alone.
 
-        A row is exactly as it was emitted. Only operators with states can be asked.
+        A row is exactly as it was emitted. Only an operator that `tells` can be asked.
         """
         raise NotImplementedError(f"{type(self).__name__} keeps no state that its output could be told from")

@@ -12,6 +12,9 @@ from asyncpersist.udfs.calling.runner import CallsCancelled
 
 __all__ = ["AnswerWriter"]
 
+_SOON = 0.1
+"""Seconds within which answers that nobody waits for yet are gathered into one write."""
+
 Put = Callable[[Callable[[], Sequence[StateSegment]]], Awaitable[None]]
 
 
@@ -27,6 +30,7 @@ class AnswerWriter:
         self._capture = capture
         self._loop = asyncio.get_running_loop()
         self._asked = asyncio.Event()
+        self._news = asyncio.Event()
         self._lock = threading.Lock()
         self._next: Future[None] | None = None
         self._over = False
@@ -47,29 +51,48 @@ class AnswerWriter:
             self._loop.call_soon_threadsafe(self._asked.set)
         group.result()
 
+    def answered(self) -> None:
+        """Says that there is something new, which is written soon, also if nobody waits for it. From any thread."""
+        if not self._news.is_set():
+            self._loop.call_soon_threadsafe(self._news.set)
+
     async def run(self) -> None:
-        """Writes what is asked for until it is cancelled."""
+        """Writes what is asked for, and what is new, until it is cancelled."""
         group: Future[None] | None = None
         try:
             while True:
-                await self._asked.wait()
-                self._asked.clear()
+                await self._due()
                 # From here on who asks waits for the next one: the tables are captured after this.
                 group = self._take()
-                if group is None:
-                    continue
                 try:
                     await self._put(self._capture)
                 except Exception as exc:
+                    if group is None:
+                        raise
                     group.set_exception(exc)
                 else:
-                    group.set_result(None)
+                    if group is not None:
+                        group.set_result(None)
         finally:
             with self._lock:
                 self._over = True
             for waiting in (group, self._take()):
                 if waiting is not None and not waiting.done():
                     waiting.set_exception(CallsCancelled("the run ends before its answers were written"))
+
+    async def _due(self) -> None:
+        """Returns when somebody asks for a write, or some time after there was something new."""
+        asked = asyncio.ensure_future(self._asked.wait())
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait([asked, news], return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                await asyncio.wait([asked], timeout=_SOON)
+        finally:
+            asked.cancel()
+            news.cancel()
+        self._asked.clear()
+        self._news.clear()
 
     def _take(self) -> Future[None] | None:
         with self._lock:

@@ -73,7 +73,7 @@ class Beginning:
         if made is None or not (made.filled or made.identifies):
             return False
         epoch = await self._epochs.next_one()
-        await self._stepping.fill(self._contents(epoch), made.filled)
+        await self._stepping.fill(self._contents(epoch), made.filled, made.filled & made.loads)
         await self._tell(epoch)
         new = any(start.how == "new" for start in made.sinks.values())
         return new or bool(made.filled & made.keeps) or made.identifies

@@ -52,6 +52,8 @@ class CacheBook:
     def facts(self, streams: Iterable[str] | None = None) -> dict[str, CacheFacts]:
         """What is known of caches now: of all, or of those of `streams`."""
         known = dict(self._before)
+        for stream in () if self._caches is None else self._caches.dropped():
+            known.pop(stream, None)
         for stream, now in () if self._caches is None else self._caches.facts().items():
             before = known.get(stream, now)
             hits, calls = (0, 0) if before is now else (before.hits, before.calls)
@@ -65,6 +67,10 @@ class CacheBook:
         """What the next manifest names of caches; the keys of what is new; up to which serial that has its answers."""
         answers = self.unnamed(head)
         streams, keys = added(cached(head.streams), answers)
+        dropped = () if self._caches is None else self._caches.dropped()
+        for stream in [stream for stream in streams if function_stream(stream) in dropped]:
+            del streams[stream]
+            keys.pop(stream, None)
         own = head.answers.get(head.generation)
         last = max((some.name.serial for some in answers if some.name.number == head.generation), default=0)
         return streams, keys, max(last, 0 if own is None else own.named)

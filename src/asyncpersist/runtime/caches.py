@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from asyncpersist.checkpoint.manifest import CacheFacts
@@ -28,6 +28,14 @@ class Caches(Protocol):
         Called in a thread, while others answer, never by two at once. What is given out is the caller's: it is written
         sooner or later, or the run ends without it.
         """
+        ...
+
+    def found(self, others: Mapping[str, tuple[CacheFacts, int]]) -> None:
+        """Told, before anything is loaded, which streams of results the root has besides `states`, and their bytes."""
+        ...
+
+    def dropped(self) -> Collection[str]:
+        """Which of those are to be named no more. Quick; in the loop."""
         ...
 
     def facts(self) -> Mapping[str, CacheFacts]:

@@ -11,6 +11,7 @@ from asyncpersist.columnar.delta import ID, ORDER, PART, Delta, concat
 from asyncpersist.columnar.state import State
 from asyncpersist.graph.node import Node, OperatorNode, SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan
+from asyncpersist.operators.apply import Apply
 from asyncpersist.operators.operator import Operator
 
 __all__ = ["Dataflow"]
@@ -37,19 +38,35 @@ class Dataflow:
         for name, state in self._operators[position].states().items():
             yield f"state/{self._plan.vertices[position].identity}/{name}", state
 
+    def applying(self) -> Iterator[Apply]:
+        """The operators that call functions, to be bound to who calls."""
+        return (operator for operator in self._operators.values() if isinstance(operator, Apply))
+
     @property
     def stateful(self) -> frozenset[int]:
         """The positions of operators with states."""
         return frozenset(position for position, operator in self._operators.items() if operator.states())
 
+    @property
+    def telling(self) -> frozenset[int]:
+        """The positions of operators that `present` can be asked of."""
+        return frozenset(position for position, operator in self._operators.items() if operator.tells)
+
     def present(self, position: int) -> Iterator[Delta]:
         """What the output of a stateful operator holds; see `Operator.present`."""
         return self._operators[position].present()
 
-    def step(self, arrived: Mapping[str, Sequence[Delta]], *, only: frozenset[int] | None = None) -> dict[str, Delta]:
+    def step(
+        self,
+        arrived: Mapping[str, Sequence[Delta]],
+        *,
+        only: frozenset[int] | None = None,
+        again: frozenset[int] = frozenset(),
+    ) -> dict[str, Delta]:
         """One epoch: from the sources' deltas by identity to the sinks' non-empty, consolidated deltas by identity.
 
         `only`: the positions of what is stepped; the output of any other node is what has `arrived` under its identity.
+        `again`: those of them that have seen their input before, and tell what they made of it.
         Raises what operators raise; the state is then undefined.
         """
         deltas: list[Delta] = []
@@ -59,7 +76,8 @@ class Dataflow:
             if isinstance(node, SourceNode) or (only is not None and position not in only):
                 deltas.append(_combined(arrived.get(vertex.identity, ()), node, vertex.demands.ids))
             elif isinstance(node, OperatorNode):
-                deltas.append(self._operators[position].step(inputs))
+                operator = self._operators[position]
+                deltas.append(operator.again(inputs) if position in again else operator.step(inputs))
             elif isinstance(node, SinkNode):
                 delta = consolidate(inputs[0]) if inputs[0].height else inputs[0]
                 deltas.append(delta)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
@@ -29,6 +30,7 @@ from asyncpersist.runtime.beginning import Beginning, StoppedEarly
 from asyncpersist.runtime.compaction import Compaction
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.epochs import EpochClock
+from asyncpersist.runtime.functions import Functions
 from asyncpersist.runtime.intake import Intake
 from asyncpersist.runtime.launch import Launch, Launched
 from asyncpersist.runtime.offsets import OffsetTable
@@ -43,6 +45,7 @@ from asyncpersist.runtime.spool import Spool
 from asyncpersist.runtime.statistics import Statistics
 from asyncpersist.runtime.stepping import Stepping
 from asyncpersist.runtime.uncommitted import Uncommitted
+from asyncpersist.udfs.calling.runner import CallsCancelled
 
 __all__ = ["Engine"]
 
@@ -72,6 +75,7 @@ class Engine:
         self._sources = {vertex.identity: node.source for vertex, node in plan.sources}
         self._plan = plan
         self._dataflow = Dataflow(plan)
+        self._functions = Functions(self._dataflow, persistent=config is not None, clock=clock)
         self._offsets = {identity: OffsetTable() for identity in self._sources}
         self._launch = Launch(
             plan=plan,
@@ -82,6 +86,7 @@ class Engine:
             takeover=takeover,
             disk=disk,
             clock=clock,
+            caches=self._functions.kept if self._functions.kept.states else None,
         )
         self._launched = Launched()
         self._root: Root | None = None
@@ -115,6 +120,7 @@ class Engine:
         """
         if self._ending and not self._stopping and self._snapshots is not None:
             self._snapshots.end_within(self._shutdown_timeout, cut=True)
+        self._functions.end_within(self._shutdown_timeout)
         self._stopping = True
         self._stop_asked.set()
         if not any(self._within_change):
@@ -146,6 +152,7 @@ class Engine:
             snapshot_bytes=turns.bytes if turns else 0,
             started_in=self._started_in,
             recovered_epoch=self._recovered,
+            functions=self._functions.statistics(),
         )
 
     async def run(self) -> None:
@@ -165,6 +172,7 @@ class Engine:
                 await closing.aclose()
 
     async def _run(self, closing: AsyncExitStack) -> None:
+        closing.push_async_callback(self._functions.aclose)
         scratch = Scratch(closing)
         self._launched = launched = await self._launch.open(closing, scratch)
         self._root, self._snapshots, self._outlets = launched.root, launched.snapshots, launched.outlets
@@ -203,6 +211,9 @@ class Engine:
         async with anyio.create_task_group() as group:
             for outlet in self._outlets.values():
                 group.start_soon(outlet.run)
+            group.start_soon(self._cancel_calls_with_the_run)
+            if self._snapshots is not None and (writer := self._functions.writing(self._snapshots)) is not None:
+                group.start_soon(writer.run)
             if self._snapshots is not None:
                 self._compaction = Compaction(self._snapshots, scratch)
             self._logs = self._open_logs(scratch, group)
@@ -234,6 +245,13 @@ class Engine:
                 if not self._launch.starts_sources:
                     self._intake.end_all()
                 await self._step_in_turn(stepping)
+            except CallsCancelled as exc:
+                self._broken = True
+                await anyio.lowlevel.checkpoint()
+                raise RunStopped(
+                    "the run was stopped while functions had not answered for the epoch under way; none of it counts. "
+                    "The next run goes on from the last snapshot, and caches have what was answered."
+                ) from exc
             except StoppedEarly:
                 if self._turns is not None:
                     self._turns.fail(None)
@@ -244,6 +262,13 @@ class Engine:
                 raise
             await self._finish()
             group.cancel_scope.cancel()
+
+    async def _cancel_calls_with_the_run(self) -> None:
+        """A step cannot be cancelled from outside: it ends when the calls that it waits for do."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._functions.cancel()
 
     def _open_logs(self, scratch: Scratch, group: TaskGroup) -> dict[str, SourceLog]:
         """Of each source that keeps a log: in the root, or where that is for this run alone."""

@@ -12,6 +12,7 @@ import anyio.to_thread
 import polars as pl
 
 from asyncpersist.checkpoint.answers import Answers
+from asyncpersist.checkpoint.caches import others
 from asyncpersist.checkpoint.manifest import Manifest
 from asyncpersist.checkpoint.protocol import ClaimContended
 from asyncpersist.checkpoint.root import Root
@@ -170,6 +171,8 @@ class Launch:
         return Launched(None, None, head, resumption, logs, {}, readers, outlets)
 
     async def _fill_caches(self, root: Root, cached: dict[str, pl.DataFrame], adopted: Sequence[Answers]) -> None:
+        if self.caches is not None and root.head is not None:
+            self.caches.found(others(root.head, self.caches.states))
         await recovery.add_answers(root, cached, self._cached_states, adopted)
         await recovery.fill(self._cached_states, cached)
 
@@ -254,6 +257,7 @@ class Launch:
                 keeping=self.keeping,
                 newest=head,
                 stateful=self.dataflow.stateful,
+                telling=self.dataflow.telling,
                 graph_change=self.config.graph_change,
                 schema_change=self.config.on_schema_change,
                 where=store.describe(),
@@ -276,7 +280,8 @@ class Launch:
             )
         if head is not None and head.access == "RECORD" and self.config.snapshot_access is SnapshotAccess.FULL:
             logger.warning("what was a recording is the state of this run from now on, and grows with it")
-        if self.keeping.named_only and not any(node.name for _, node in self.plan.sources):
+        named = any(node.name for _, node in self.plan.sources)
+        if self.keeping.named_only and not named and self.caches is None:
             logger.warning(
                 "persistence mode %s keeps named sources only, and none has a name=: nothing of them is kept",
                 self.config.persistence_mode.name,

@@ -17,6 +17,7 @@ from asyncpersist.errors import GraphError, RunStopped
 from asyncpersist.graph.context import Graph, current_graph
 from asyncpersist.graph.plan import Plan, plan_graph
 from asyncpersist.persistence import Config, SnapshotAccess
+from asyncpersist.persistence.keeping import keeping_of
 from asyncpersist.runtime.engine import Engine
 from asyncpersist.runtime.statistics import Statistics
 
@@ -162,7 +163,9 @@ class Runtime:
     def _plan(self, rules: Literal[1, 2] = 2) -> Plan:
         # A recording may be given to another graph, which asks for ids.
         records = self._config is not None and self._config.snapshot_access is SnapshotAccess.RECORD
-        return plan_graph(self._graph, persistent=self._config is not None, identified=records, rules=rules)
+        kept = self._config is not None and keeping_of(self._config).states
+        persistent = self._config is not None
+        return plan_graph(self._graph, persistent=persistent, kept=kept, identified=records, rules=rules)
 
     def _outcome(self, task: asyncio.Task[None]) -> None:
         """Raises the run's error, if it ended with one."""

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Statistics"]
+__all__ = ["FunctionStatistics", "Statistics"]
+
+
+class FunctionStatistics(NamedTuple):
+    """What was done for one function in one run."""
+
+    calls: int = 0
+    """How often it was run, with success or not; attempts are not counted apart."""
+    hits: int = 0
+    """Rows that were answered without a call of their own: from a cache, or with equal ones."""
+    failures: int = 0
+    """Calls that failed for good."""
 
 
 class Statistics(NamedTuple):
@@ -38,3 +50,5 @@ class Statistics(NamedTuple):
     """Seconds from the start until the state was loaded."""
     recovered_epoch: int | None
     """The epoch of the snapshot this run went on from; None if it began empty."""
+    functions: Mapping[str, FunctionStatistics]
+    """By the qualified names of the functions that are called."""

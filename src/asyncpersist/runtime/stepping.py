@@ -72,14 +72,20 @@ class Stepping:
         self._output_rows = 0
         self._overflows: dict[str, Overflow] = {}
         self._only: frozenset[int] | None = None
+        self._again: frozenset[int] = frozenset()
 
-    async def fill(self, contents: AsyncIterator[tuple[str, Delta]], only: frozenset[int]) -> None:
-        """Steps only the nodes at some positions of the plan, with the output of others by their identity."""
-        self._only = only
+    async def fill(
+        self, contents: AsyncIterator[tuple[str, Delta]], only: frozenset[int], again: frozenset[int]
+    ) -> None:
+        """Steps only the nodes at some positions of the plan, with the output of others by their identity.
+
+        `again`: those of them that have seen all that before.
+        """
+        self._only, self._again = only, again
         async for identity, delta in contents:
             await self._pend(identity, delta)
         await self._pass()
-        self._only = None
+        self._only, self._again = None, frozenset()
 
     async def step(self) -> None:
         """Steps what was taken in so far, which is a part of the epoch."""
@@ -169,7 +175,8 @@ class Stepping:
         if not pending:
             return
         try:
-            outputs = await anyio.to_thread.run_sync(partial(self._dataflow.step, pending, only=self._only))
+            step = partial(self._dataflow.step, pending, only=self._only, again=self._again)
+            outputs = await anyio.to_thread.run_sync(step)
         except NotThere as exc:
             raise self._explained(exc, pending) from exc
         for sink, delta in outputs.items():

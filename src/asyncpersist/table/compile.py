@@ -33,6 +33,7 @@ from asyncpersist.table.expression import (
     PolarsExpression,
     ReducerExpression,
     as_expression,
+    parts,
 )
 from asyncpersist.table.row_by_row import check, columns_of, no_column
 from asyncpersist.table.rules import NONE, RULES, Check, Value
@@ -211,7 +212,7 @@ def compile_columns(outputs: Mapping[str, ColumnExpression], scope: Scope) -> Ev
         exprs.append(value.expr.alias(name))
     picks = _picks(outputs)
     uses_id = "id" not in scope.columns and any(
-        isinstance(part, IdReference) for expression in outputs.values() for part in _walk(expression)
+        isinstance(part, IdReference) for expression in outputs.values() for part in parts(expression)
     )
     exprs = _exact(exprs, columns, scope)
     exprs += [made.failed.any().alias(f"__check{i}") for i, made in enumerate(compiler.checks)]
@@ -225,17 +226,11 @@ def compile_columns(outputs: Mapping[str, ColumnExpression], scope: Scope) -> Ev
 
 def read_columns(expression: ColumnExpression) -> Iterable[str]:
     """The names of the columns it reads."""
-    for part in _walk(expression):
+    for part in parts(expression):
         if isinstance(part, ColumnReference):
             yield part.name
         elif isinstance(part, PolarsExpression):
             yield from columns_of(part.expr)
-
-
-def _walk(expression: ColumnExpression) -> Iterable[ColumnExpression]:
-    yield expression
-    for child in expression.children:
-        yield from _walk(child)
 
 
 def _picks(outputs: Mapping[str, ColumnExpression]) -> Mapping[str, str] | None:

@@ -34,6 +34,7 @@ __all__ = [
     "PolarsExpression",
     "ReducerExpression",
     "as_expression",
+    "parts",
 ]
 
 Text = str
@@ -349,6 +350,13 @@ class ReducerExpression(ColumnExpression):
     def __repr__(self) -> Text:
         options = ["skip_nones=True"] if self.skip_nones else []
         return f"reducers.{self.kind}({', '.join([*map(repr, self.args), *options])})"
+
+
+def parts(expression: ColumnExpression) -> Iterator[ColumnExpression]:
+    """It and everything within."""
+    yield expression
+    for child in expression.children:
+        yield from parts(child)
 
 
 def as_expression(value: Any) -> ColumnExpression:

@@ -12,6 +12,8 @@ from asyncpersist.graph.node import Demands, OperatorNode, SourceNode
 from asyncpersist.operators.group_by import GroupBy
 from asyncpersist.operators.operator import Operator
 from asyncpersist.operators.reducers.reduction import NEEDS_ID, Reduction
+from asyncpersist.table.application import Application
+from asyncpersist.table.applying import select_applied
 from asyncpersist.table.comparison import ORDERED
 from asyncpersist.table.compile import Scope
 from asyncpersist.table.expression import (
@@ -21,9 +23,9 @@ from asyncpersist.table.expression import (
     IdReference,
     PolarsExpression,
     ReducerExpression,
+    parts,
 )
 from asyncpersist.table.row_by_row import columns_of, no_column
-from asyncpersist.table.selection import select_node
 
 __all__ = ["reduce_groups"]
 
@@ -55,12 +57,12 @@ def reduce_groups(
     results = {output: plan.result(output, expression) for output, expression in named.items()}
     if plan.computed:
         plain = {key: ColumnReference(key) for key in dict.fromkeys([*keys, *plan.plain])}
-        node = select_node(node, scope, {**plain, **plan.computed})
+        node = select_applied(node, scope, {**plain, **plan.computed})
     grouped = _group_node(node, keys, plan, name)
     kept = {output: result.name for output, result in results.items() if isinstance(result, ColumnReference)}
     if len(kept) == len(results) and list(kept) == list(kept.values()) == list(grouped.columns):
         return grouped
-    return select_node(grouped, Scope(grouped.columns, grouped), results)
+    return select_applied(grouped, Scope(grouped.columns, grouped), results)
 
 
 def _group_node(node: SourceNode | OperatorNode, keys: list[str], plan: _Plan, name: str | None) -> OperatorNode:
@@ -124,6 +126,8 @@ class _Plan:
                 return expression
             case Call(op=op, args=args, options=options):
                 return Call(op, tuple(map(self._above, args)), options)
+            case Application(function=function, args=args, keywords=keywords):
+                return Application(function, tuple(map(self._above, args)), keywords)
             case _:
                 return expression
 
@@ -140,7 +144,7 @@ class _Plan:
 
     def _reducer(self, reducer: ReducerExpression, output: str | None) -> str:
         """The column of the groups that holds `reducer`."""
-        if any(isinstance(part, ReducerExpression) for arg in reducer.args for part in _parts(arg)):
+        if any(isinstance(part, ReducerExpression) for arg in reducer.args for part in parts(arg)):
             raise GraphError(f"{reducer!r}: a reducer cannot stand inside another one. Use two steps.")
         meaning = json.dumps(reducer.canonical())
         if meaning not in self._made:
@@ -173,12 +177,6 @@ def _free(wanted: str, taken: set[str]) -> str:
     while name in taken:
         name, number = f"{wanted}.{number}", number + 1
     return name
-
-
-def _parts(expression: ColumnExpression) -> Iterable[ColumnExpression]:
-    yield expression
-    for child in expression.children:
-        yield from _parts(child)
 
 
 def _check(reducer: ReducerExpression, dtype: DType | None) -> None:

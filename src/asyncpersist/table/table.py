@@ -11,12 +11,12 @@ from asyncpersist.graph.node import Demands, OperatorNode, SourceNode
 from asyncpersist.operators.concat import Concat
 from asyncpersist.operators.filter import Filter
 from asyncpersist.operators.operator import Operator
+from asyncpersist.table.applying import calls_functions, select_applied
 from asyncpersist.table.columns import column_name, new_name, outputs
 from asyncpersist.table.compile import Scope, compile_columns
 from asyncpersist.table.expression import ColumnExpression, ColumnReference, IdReference, as_expression
 from asyncpersist.table.group import reduce_groups
 from asyncpersist.table.schema import Schema, schema_of
-from asyncpersist.table.selection import select_node
 
 __all__ = ["GroupedTable", "Table"]
 
@@ -152,6 +152,11 @@ class Table:
     def filter(self, filter_expression: Any) -> Table:
         """The rows for which the expression is True: neither False nor None."""
         condition = as_expression(filter_expression)
+        if calls_functions(condition):
+            name = "condition"
+            while name in self.columns:
+                name += "'"
+            return self.with_columns(**{name: condition}).filter(ColumnReference(name)).without(name)
         evaluate = compile_columns({"condition": condition}, self._scope())
         if evaluate.columns["condition"].kind != "bool":
             raise GraphError(f"filter: {condition!r} is {evaluate.columns['condition']}, not bool.")
@@ -229,7 +234,7 @@ class Table:
         return self._select(renamed)
 
     def _select(self, named: Mapping[str, ColumnExpression]) -> Table:
-        return Table(select_node(self.node, self._scope(), named))
+        return Table(select_applied(self.node, self._scope(), named))
 
     def _concat(self, others: tuple[Table, ...], *, reindex: bool) -> Table:
         where = "concat_reindex" if reindex else "concat"

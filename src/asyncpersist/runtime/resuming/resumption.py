@@ -25,9 +25,9 @@ class Resumption:
     """The decision; ints are positions in the plan.
 
     `loads`: operators whose state is loaded; `keeps`: those whose state is kept on. `filled`: what is stepped when the
-    run begins, for the sake of what has no state; `given`: operators whose present output goes into that, `read`:
-    sources whose logs do, by identity. `empty`: operators that begin without what was there before. `changes`: what
-    differs in the graph.
+    run begins, for the sake of what has no state (what is loaded only tells once more what it made of its input);
+    `given`: operators whose present output goes into that, `read`: sources whose logs do, by identity. `empty`:
+    operators that begin without what was there before. `changes`: what differs in the graph.
     """
 
     sources: Mapping[str, SourceStart]
@@ -144,7 +144,7 @@ def _filling(situation: Situation, made: Resumption, wanted: Collection[int]) ->
                 if _has_content(situation, parent, made.sources):
                     _refuse_unfillable(situation, position, parent)
                     read.add(above.identity)
-            elif parent in made.loads:
+            elif parent in made.loads & situation.telling:
                 given.add(parent)
             elif parent not in filled:
                 filled.add(parent)

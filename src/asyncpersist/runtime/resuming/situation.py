@@ -22,13 +22,15 @@ class Situation:
     """Facts, and nothing decided yet.
 
     `newest` is the newest manifest of the root `where`, None if there is none; `stateful` are the positions of
-    operators with states. `graph_change` and `schema_change` are the user's wishes.
+    operators with states, `telling` those whose output is told from it. `graph_change` and `schema_change` are the
+    user's wishes.
     """
 
     plan: Plan
     keeping: Keeping
     newest: Manifest | None
     stateful: frozenset[int]
+    telling: frozenset[int]
     graph_change: Literal["replay", "reject"]
     schema_change: Literal["reject", "reread"]
     where: str

@@ -35,10 +35,18 @@ class Runner(Protocol):
     def begin(self, arguments: pl.DataFrame, answered: Answered) -> Wait:
         """Begins the calls for rows of arguments, the columns in the order of `Function.takes`.
 
-        Called in a thread that is not the loop's. What cannot go on by itself goes on in the call of what is returned.
+        A frame without columns has a height all the same. Called in a thread that is not the loop's. What cannot go on
+        by itself goes on in the call of what is returned. After a call has failed for good every wait raises that.
         """
         ...
 
     def cancel(self) -> None:
         """Ends all calls as soon as that can be: whoever waits gets `CallsCancelled`. From any thread; idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Cancels, and waits, for some seconds at most, until no thread or process of it runs any more.
+
+        Not to be called in the loop's thread, which has to go on meanwhile. Idempotent.
+        """
         ...

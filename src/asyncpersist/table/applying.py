@@ -1,0 +1,219 @@
+"""Functions of users within expressions become nodes.
+
+A call cannot be a part of a Polars expression, so the expressions around it are cut: below it a `select` computes its
+arguments, then the function is applied, then a `select` above computes the rest. Calls that need nothing of each other
+stand in one node, and go on side by side. A call in a branch is made for the rows that take the branch, and no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asyncpersist.dtypes import DType
+from asyncpersist.errors import GraphError
+from asyncpersist.graph.node import Demands, OperatorNode, SourceNode, identifiable
+from asyncpersist.operators import calls
+from asyncpersist.operators.apply import Apply
+from asyncpersist.operators.operator import Operator
+from asyncpersist.table.application import Application, Bound
+from asyncpersist.table.compile import Scope, compile_columns, read_columns
+from asyncpersist.table.expression import Call, ColumnExpression, ColumnReference, IdReference, Literal, parts
+from asyncpersist.table.selection import select_node
+
+__all__ = ["calls_functions", "select_applied"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One call that was cut out, as the column `output`; its arguments are expressions over the columns before it.
+
+    `depth` is how many calls come before it; `where` says for which rows it is made, None: all.
+    """
+
+    output: str
+    dtype: DType
+    function: Bound
+    args: tuple[ColumnExpression, ...]
+    where: ColumnExpression | None
+    depth: int
+    pending: bool
+
+
+@dataclass(slots=True)
+class _Cut:
+    """Takes calls out of expressions over a table. `columns` grow by theirs."""
+
+    scope: Scope
+    columns: dict[str, DType]
+    pieces: list[_Piece] = field(default_factory=list)
+    _made: dict[str, ColumnExpression] = field(default_factory=dict)
+
+    def rewritten(self, expression: ColumnExpression, where: ColumnExpression | None) -> ColumnExpression:
+        """The expression with references in the place of calls, which are made at most for the rows `where`."""
+        match expression:
+            case Application():
+                return self._call(expression, where)
+            case ColumnReference(name=name):
+                self.scope.own(expression)
+                return ColumnReference(name)
+            case IdReference():
+                self.scope.own(expression)
+                return IdReference()
+            case Call(op="if_else", args=(clause, then, other), options=options):
+                clause = self.rewritten(clause, where)
+                holds = Call("coalesce", (clause, Literal(False)))
+                taken = self.rewritten(then, _both(where, holds))
+                return Call(
+                    "if_else", (clause, taken, self.rewritten(other, _both(where, Call("invert", (holds,))))), options
+                )
+            case Call(op="coalesce", args=args, options=options):
+                values: list[ColumnExpression] = []
+                for arg in args:
+                    values.append(self.rewritten(arg, where))
+                    where = _both(where, Call("is_none", (values[-1],)))
+                return Call("coalesce", tuple(values), options)
+            case Call(op="require", args=(first, *deps), options=options):
+                known = [self.rewritten(dep, where) for dep in deps]
+                for dep in known:
+                    where = _both(where, Call("is_not_none", (dep,)))
+                return Call("require", (self.rewritten(first, where), *known), options)
+            case Call(op=op, args=args, options=options):
+                return Call(op, tuple(self.rewritten(arg, where) for arg in args), options)
+            case _:
+                return expression
+
+    def _call(self, application: Application, where: ColumnExpression | None) -> ColumnExpression:
+        args = tuple(self.rewritten(arg, where) for arg in application.args)
+        # What is the same object in the program is one call; what is only written alike is one if that makes no
+        # difference.
+        same = application.canonical() if application.function.repeatable else id(application)
+        meaning = json.dumps([same, None if where is None else where.canonical()])
+        if meaning not in self._made:
+            before = [*args, *([] if where is None else [where])]
+            # What is computed here may rest on columns that the calls before it have made.
+            scope = Scope(self.columns)
+            takes = tuple(compile_columns({"argument": arg}, scope).columns["argument"] for arg in args)
+            bound = application.function.bind(takes, application.keywords)
+            dtype = bound.result if where is None else bound.result.as_optional()
+            output = _free(f"call.{len(self.pieces)}", self.columns)
+            pending = application.function.pending
+            self.pieces.append(_Piece(output, dtype, bound, args, where, self._depth(before), pending))
+            self.columns[output] = dtype
+            reference = ColumnReference(output)
+            # In its branch it has a value, which the column has not where the branch is not taken.
+            self._made[meaning] = reference if dtype == bound.result else Call("unwrap", (reference,))
+        return self._made[meaning]
+
+    def _depth(self, expressions: Iterable[ColumnExpression]) -> int:
+        depths = {piece.output: piece.depth for piece in self.pieces}
+        names = {part.name for each in expressions for part in parts(each) if isinstance(part, ColumnReference)}
+        return max((depths[name] + 1 for name in names if name in depths), default=0)
+
+
+def calls_functions(expression: ColumnExpression) -> bool:
+    """Whether there is a user's function in it."""
+    return any(isinstance(part, Application) for part in parts(expression))
+
+
+def select_applied(
+    node: SourceNode | OperatorNode, scope: Scope, named: Mapping[str, ColumnExpression]
+) -> OperatorNode:
+    """The node that computes `named` over the rows of `node`, functions of users among it. Raises `GraphError`."""
+    if not any(map(calls_functions, named.values())):
+        return select_node(node, scope, named)
+    _refuse_pending_within(named)
+    cut = _Cut(scope, dict(scope.columns))
+    rest = {name: cut.rewritten(expression, None) for name, expression in named.items()}
+    for depth in range(1 + max(piece.depth for piece in cut.pieces)):
+        level = [piece for piece in cut.pieces if piece.depth == depth]
+        later = [piece for piece in cut.pieces if piece.depth > depth]
+        node = _applied(node, level, _read([*rest.values(), *_expressions(later)]))
+    return select_node(node, Scope(node.columns, node), rest)
+
+
+def _refuse_pending_within(named: Mapping[str, ColumnExpression]) -> None:
+    for expression in named.values():
+        for part in parts(expression):
+            if isinstance(part, Application) and part.function.pending and part is not expression:
+                raise GraphError(
+                    f"{part!r}: a fully asynchronous function gives a future, with which nothing can be computed. "
+                    "Select it into a column of its own, then `await_futures()`, then go on."
+                )
+
+
+def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: set[str]) -> OperatorNode:
+    """A node with one more column for each call, and those of `node` that are read later."""
+    made: dict[str, ColumnExpression] = {}
+
+    def column(expression: ColumnExpression, wanted: str) -> str:
+        if isinstance(expression, ColumnReference):
+            return expression.name
+        meaning = json.dumps(expression.canonical())
+        found = next((name for name, other in made.items() if json.dumps(other.canonical()) == meaning), None)
+        name = found or _free(f"{wanted}.{len(made)}", {**node.columns, **made})
+        made[name] = expression
+        return name
+
+    called = [
+        calls.Call(
+            output=piece.output,
+            dtype=piece.dtype,
+            arguments=tuple(column(arg, "argument") for arg in piece.args),
+            function=piece.function,
+            where=None if piece.where is None else column(piece.where, "where"),
+            remembered=not piece.function.deterministic,
+        )
+        for piece in level
+    ]
+    below: SourceNode | OperatorNode = node
+    if made:
+        used = later.union(*(call.arguments for call in called), *({call.where} for call in called))
+        kept = {name: ColumnReference(name) for name in node.columns if name in used}
+        below = select_node(node, Scope(node.columns, node), {**kept, **made})
+    # What only served as an argument is not carried on; there is always something to carry the rows.
+    columns = {name: dtype for name, dtype in below.columns.items() if name in later}
+
+    def make(demands: Demands) -> Operator:
+        forgets = demands.append_only and not demands.kept
+        return Apply(columns, called, ids=demands.ids, identified=identified, forgets=forgets)
+
+    identified = identifiable(below)
+    remembers = identified and any(call.remembered for call in called)
+    return OperatorNode(
+        kind="apply",
+        definition={
+            "functions": ", ".join(dict.fromkeys(call.function.name for call in called)),
+            "calls": [
+                [call.output, list(call.arguments), call.where, call.remembered, call.function.canonical()]
+                for call in called
+            ],
+        },
+        inputs=(below,),
+        columns={**columns, **{call.output: call.dtype for call in called}},
+        make=make,
+        input_ids=lambda ids: (ids or remembers,),
+        keeps_append_only=True,
+    )
+
+
+def _expressions(pieces: Iterable[_Piece]) -> Iterable[ColumnExpression]:
+    for piece in pieces:
+        yield from piece.args
+        if piece.where is not None:
+            yield piece.where
+
+
+def _read(expressions: Iterable[ColumnExpression]) -> set[str]:
+    return {name for expression in expressions for name in read_columns(expression)}
+
+
+def _free(wanted: str, taken: Mapping[str, object]) -> str:
+    while wanted in taken:
+        wanted += "'"
+    return wanted
+
+
+def _both(first: ColumnExpression | None, second: ColumnExpression) -> ColumnExpression:
+    return second if first is None else Call("and", (first, second))

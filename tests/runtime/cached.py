@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import polars as pl
 
@@ -67,6 +67,7 @@ class Cache:
     def __init__(self, *streams: str) -> None:
         self.tables = {stream: Table() for stream in streams or (STREAM,)}
         self.hits = self.calls = 0
+        self.gone: set[str] = set()
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -78,6 +79,12 @@ class Cache:
 
     def capture(self) -> list[StateSegment]:
         return capture_all(self.tables)
+
+    def found(self, others: Mapping[str, tuple[CacheFacts, int]]) -> None:
+        pass
+
+    def dropped(self) -> Collection[str]:
+        return self.gone
 
     def facts(self) -> dict[str, CacheFacts]:
         known = CacheFacts(function="f", cache="ca/che", hits=self.hits, calls=self.calls, used=float(self.calls))

@@ -1,7 +1,7 @@
 """Processes that are killed at given calls of their disk.
 
-Run with the name of a function, `MODULE:NAME`, it forks a child for every line of JSON on its standard input, a `Kill`, which
-calls that function: imports are paid for once, and every child is a real process.
+Run with the name of a function, `MODULE:NAME`, it forks a child for every line of JSON on its standard input, a `Kill`,
+which calls that function: imports are paid for once, and every child is a real process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Kill(NamedTuple):
 def kills(
     folder: Path, log: Iterable[Call], places: Iterable[tuple[str, Collection[str]]], *arguments: str
 ) -> list[Kill]:
-    """A kill at each of `places` in the calls that there are, each in a directory of its own below `folder`, not yet made."""
+    """A kill at each of `places` in the calls of `log`, each in a directory of its own below `folder`, not yet made."""
     calls = list(log)
     return [
         Kill(str(folder / f"{when}-{len(methods)}-{at}"), when, sorted(methods), at, list(arguments))

@@ -54,7 +54,7 @@ class Overflow:
         self._files = []
 
     def meeting(self) -> Iterator[pl.DataFrame]:
-        """All rows with their weights, bucket by bucket where there are any, there in the order in which they were added."""
+        """All rows with their weights, by buckets that have any, there in the order in which they were added."""
         for bucket in range(self._buckets):
             pieces = [
                 pl.scan_ipc(path).slice(edges[bucket], edges[bucket + 1] - edges[bucket]).collect()

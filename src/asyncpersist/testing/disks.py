@@ -23,8 +23,8 @@ Call = tuple[int, str, Path | None]
 """The number of a call, the method, and the path it is about (None where it takes only a descriptor)."""
 
 CHANGES = frozenset({"mkdir", "create", "write", "truncate", "rename", "link", "unlink", "rmdir"})
-"""The methods that change what others see. Between two of them a killed process leaves the same wherever it is killed; the
-rest (`open`, `fsync`, `fsync_directory`, `close`) makes a difference only to a power cut."""
+"""The methods that change what others see. Between two of them a killed process leaves the same wherever it is killed;
+the rest (`open`, `fsync`, `fsync_directory`, `close`) makes a difference only to a power cut."""
 
 
 class _Numbered(Disk):

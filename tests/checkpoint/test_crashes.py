@@ -17,9 +17,9 @@ from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.disks import CountingDisk
 from asyncpersist.testing.power import LossyDisk, PowerCut
 from tests.amounts import PLACES, TIMES
-from tests.checkpoint.killed import kill, kills
 from tests.checkpoint.mortal import Inline
 from tests.checkpoint.runs import Run, items
+from tests.killed import kill, kills
 
 
 async def work(path: Path, disk: Disk, seed: int, told: list[str]) -> None:

@@ -20,10 +20,10 @@ from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.disks import CountingDisk
 from asyncpersist.testing.power import LossyDisk, PowerCut
 from tests.amounts import PLACES, TIMES
-from tests.checkpoint.killed import kill, kills
 from tests.checkpoint.mortal import Inline
 from tests.checkpoint.runs import Run, items
 from tests.checkpoint.test_crashes import Quick, assert_no_leftovers, litter
+from tests.killed import kill, kills
 
 DEEDS = ("give", "drop", "restore", "prune")
 MADE = {"give": ["e"], "drop": ["e"], "restore": ["c"], "prune": ["e"]}

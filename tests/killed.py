@@ -51,7 +51,7 @@ def kill(function: str, kills: Iterable[Kill]) -> None:
         input="".join(json.dumps(kill) + "\n" for kill in kills),
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[1],
     )
 
 

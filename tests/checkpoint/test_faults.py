@@ -13,8 +13,8 @@ import pytest
 
 from tests.checkpoint.schedules import Schedule
 
-SCHEDULES = int(os.environ.get("ASYNCPERSIST_SCHEDULES", "140"))
-BATCHES = 20
+SCHEDULES = int(os.environ.get("ASYNCPERSIST_SCHEDULES", "80"))
+BATCHES = 8
 SEEDS = [range(SCHEDULES * batch // BATCHES, SCHEDULES * (batch + 1) // BATCHES) for batch in range(BATCHES)]
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.python_values import Misfit, column_of, fitted, values_of
 from asyncpersist.dtypes import DType, Json, Pointer
+from tests.examples import examples
 
 ZONE = datetime.timezone(datetime.timedelta(hours=2))
 INTS = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -37,7 +38,7 @@ PAIRS: list[tuple[Any, st.SearchStrategy[Any]]] = [
 
 
 @pytest.mark.parametrize(("annotation", "values"), PAIRS, ids=[str(pair[0]) for pair in PAIRS])
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_what_goes_in_comes_out(annotation: Any, values: st.SearchStrategy[Any], data: st.DataObject) -> None:
     dtype = DType.of(annotation)

@@ -24,8 +24,7 @@ class Document(ap.Schema):
 async def summary(text: str) -> str:
     """Stands for a model that takes its time and wants to be paid."""
     await asyncio.sleep(0.05)
-    with Path("paid.txt").open("a", encoding="utf-8") as bill:
-        bill.write(f"{text[:20]}\n")
+    print(f"paid for: {text[:20]}")
     return text.split(".", 1)[0]
 
 

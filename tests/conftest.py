@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.examples import examples
 from tests.servers.azurite import Azurite
 from tests.servers.moto import Moto
 from tests.servers.s3rver import S3rver
 from tests.servers.stores import StorePlaces
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", examples(50))
 settings.load_profile("unhurried")
 
 

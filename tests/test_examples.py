@@ -16,7 +16,7 @@ import polars as pl
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(example: str, directory: Path) -> None:
+def run(example: str, directory: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / example)],
         cwd=directory,
@@ -25,6 +25,7 @@ def run(example: str, directory: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def write_lines(path: Path, words: list[str]) -> None:
@@ -119,11 +120,13 @@ def test_live_files_are_followed(tmp_path: Path) -> None:
 
 
 def test_answers_are_paid_for_once(tmp_path: Path) -> None:
-    run("paid_answers.py", tmp_path)
-    more = '{"title": "more", "text": "One more. With an end."}\n{"title": "again", "text": "Document 7 is short. It ends."}\n'
+    first = run("paid_answers.py", tmp_path)
+    more = (
+        '{"title": "more", "text": "One more. With an end."}\n'
+        '{"title": "again", "text": "Document 7 is short. It ends."}\n'
+    )
     (tmp_path / "documents" / "more.jsonl").write_text(more, encoding="utf-8")
-    run("paid_answers.py", tmp_path)
-    paid = Counter((tmp_path / "paid.txt").read_text(encoding="utf-8").splitlines())
+    paid = Counter((first + run("paid_answers.py", tmp_path)).splitlines())
     assert len(paid) == paid.total() == 101
     summaries = pl.read_ndjson(tmp_path / "summaries.jsonl")
     assert dict(zip(summaries["title"], summaries["summary"], strict=True))["again"] == "Document 7 is short"

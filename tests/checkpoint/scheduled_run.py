@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from asyncpersist.checkpoint.answers import AnswerPiece, Answers, added, is_named
+from asyncpersist.checkpoint.caches import cache_stream, cached
 from asyncpersist.checkpoint.manifest import Manifest, ObjectRef
 from asyncpersist.checkpoint.root import ClaimContended, Piece, Root
 from asyncpersist.errors import DamagedState, Fenced, StateInUse, StoreUnavailable
@@ -16,11 +18,12 @@ from tests.checkpoint.mortal import Killed
 if TYPE_CHECKING:
     from tests.checkpoint.schedules import Schedule
 
-__all__ = ["STREAMS", "ScheduledRun", "number_of", "rows_of"]
+__all__ = ["CACHE", "STREAMS", "ScheduledRun", "answers_of", "number_of", "rows_of"]
 
 _T = TypeVar("_T")
 
 STREAMS = ("s", "t")
+CACHE = cache_stream("c", "0")
 
 
 class ScheduledRun:
@@ -33,6 +36,9 @@ class ScheduledRun:
         self._store = store
         self._collecting: asyncio.Task[None] | None = None
         self._ahead: tuple[list[str], asyncio.Task[list[ObjectRef]]] | None = None
+        self._waiting: list[Answers] = []
+        """Answers that are written, by this run or one before, and were not named when this was looked at."""
+        self._answered = 0
         self.steps = 0
 
     async def claim(self, *, takeover: bool) -> None:
@@ -62,8 +68,14 @@ class ScheduledRun:
         if self._rng.random() < 0.7:
             self._collect(self.root.sweep)
             await self.collected()
+        await self.adopt()
         for _ in range(self._rng.randint(1, 6)):
-            await self.step()
+            for _ in range(self._rng.choice([0, 0, 1, 2])):
+                await self._answer()
+            if self._rng.random() < 0.2:
+                await self.commit_caches()
+            else:
+                await self.step()
         if self._rng.random() < 0.7:
             await self._nothing_under_way()
             await self._insist(lambda: self.root.release(clean=self._rng.random() < 0.5))
@@ -85,6 +97,50 @@ class ScheduledRun:
                 (_, writing), self._ahead = self._ahead, None
                 await writing
 
+    async def adopt(self) -> None:
+        """Finds what runs before wrote and did not come to name."""
+        self._waiting = await self._insist(self.root.adopt)
+        self._schedule.seen["adopted"] += len(self._waiting)
+
+    async def _answer(self) -> None:
+        """Writes an answer, and reports it."""
+        self._answered += 1
+        text = f"{self._name}.{self._answered}"
+        data, answers = self.root.answers([AnswerPiece(CACHE, (), text.encode(), 1)])
+        await self._insist(lambda: self.root.put_answers(data, answers))
+        self._waiting.append(answers)
+        self._schedule.report_answer(text)
+
+    async def commit_caches(self) -> None:
+        """Names what answers wait for it, by a commit that is no snapshot."""
+        await self.collected()
+        await self._insist(self.root.settle)
+        streams, answered, merged = await self._cached()
+        if self._waiting:
+            await self._insist(lambda: self.root.commit_caches(streams, caches={}, answered=answered))
+            self.root.discard(merged)
+            self._schedule.seen["commits of caches"] += 1
+
+    async def _cached(self) -> tuple[dict[str, list[ObjectRef]], int, list[ObjectRef]]:
+        """What the next manifest says of the cache, up to which of this run's answers, and what was merged for that."""
+        head = self.root.head
+        assert head is not None
+        self._waiting = [answers for answers in self._waiting if not is_named(answers, head)]
+        streams, _ = added(cached(head.streams), self._waiting)
+        own = head.answers.get(head.generation)
+        serials = [answers.name.serial for answers in self._waiting if answers.name.number == head.generation]
+        answered = max([0 if own is None else own.named, *serials])
+        refs = streams.get(CACHE, [])
+        if len(refs) < 3 or self._rng.random() < 0.5:
+            return streams, answered, []
+        try:
+            texts = [(await self._insist(lambda ref=ref: self.root.get(ref))).decode() for ref in refs]
+        except DamagedState:
+            await self._insist(self.root.confirm)
+            raise
+        piece = Piece(data=" ".join(texts).encode(), rows=1, first_epoch=1, last_epoch=1)
+        return {CACHE: await self._insist(lambda: self.root.put(piece))}, answered, refs
+
     async def step(self) -> None:
         """Commits the next rows."""
         head = self.root.head
@@ -104,7 +160,9 @@ class ScheduledRun:
         if self._rng.random() < 0.3:
             coming = self._rows(count)
             self._ahead = coming, asyncio.ensure_future(self._put(coming, epoch + 1))
-        if await self._committed(epoch, count, streams):
+        cache, answered, merged = await self._cached()
+        if await self._committed(epoch, count, {**streams, **cache}, answered):
+            self.root.discard(merged)
             self.steps += 1
             self._schedule.report(rows)
         self._collect(self.root.collect)
@@ -162,14 +220,20 @@ class ScheduledRun:
         self.root.discard(refs[:-1])
         return [*merged, refs[-1]]
 
-    async def _committed(self, epoch: int, count: int, streams: dict[str, list[ObjectRef]]) -> bool:
+    async def _committed(self, epoch: int, count: int, streams: dict[str, list[ObjectRef]], answered: int) -> bool:
         """Whether the snapshot came about; if not, the next one is put together anew."""
 
         name = self._rng.choice(["x", "y"]) if self._rng.random() < 0.1 else None
 
         def commit() -> Awaitable[Manifest]:
             return self.root.commit(
-                epoch=epoch, streams=streams, sinks={}, graph={}, progress={"rows": count}, keep=name
+                epoch=epoch,
+                streams=streams,
+                sinks={},
+                graph={},
+                progress={"rows": count},
+                keep=name,
+                answered=answered,
             )
 
         way = self._rng.random()
@@ -227,6 +291,13 @@ async def rows_of(root: Root, stream: str, ref: ObjectRef) -> list[str]:
     rows = (await root.get(ref)).decode().split()
     assert all(row.startswith(stream) for row in rows), f"{ref} of {stream} holds {rows}"
     return [row.removeprefix(stream) for row in rows]
+
+
+async def answers_of(root: Root) -> list[str]:
+    """The answers that a run would find."""
+    refs = [] if root.head is None else root.head.streams.get(CACHE, [])
+    refs = [*refs, *(addition.ref for some in await root.unnamed_answers() for addition in some.additions)]
+    return [text for ref in refs for text in (await root.get(ref)).decode().split()]
 
 
 def number_of(row: str) -> int:

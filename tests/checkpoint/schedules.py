@@ -3,7 +3,7 @@
 The job numbers its rows from 0 on and goes on where the head says that it is, so that a row written twice, lost, or
 written by a run that had lost the root shows in the numbers. Each row says which run wrote it, so that what a run was
 told to be committed can be told from what another put in its place. Every row goes into two streams, as two pieces
-of one object.
+of one object. Beside them runs write answers, which count whether they come to commit them or not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asyncpersist.objectstore.retrying import RetryingStore
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.stores import FaultyStore, Outcome
 from tests.checkpoint.mortal import Inline, Killed, Mortal
-from tests.checkpoint.scheduled_run import STREAMS, ScheduledRun, number_of, rows_of
+from tests.checkpoint.scheduled_run import STREAMS, ScheduledRun, answers_of, number_of, rows_of
 
 __all__ = ["Schedule"]
 
@@ -47,6 +47,8 @@ class Schedule:
         """By its number, every row that a run was told is committed."""
         self.named: dict[str, int] = {}
         """By its name, the sequence of the newest snapshot that a run was told is kept by it."""
+        self.answered: list[str] = []
+        """Every answer that a run was told is written."""
         self.seen: Counter[str] = Counter()
         """What happened, by what to call it."""
         self._running = 0
@@ -97,6 +99,11 @@ class Schedule:
         for row in rows:
             before = self.reported.setdefault(number_of(row), row)
             assert before == row, f"{before} was reported as committed, and {row} as well"
+
+    def report_answer(self, text: str) -> None:
+        """A run was told that this is written."""
+        self.seen["answers reported"] += 1
+        self.answered.append(text)
 
     def report_name(self, name: str, root: Root) -> None:
         """A run was told that its newest snapshot is kept by that name."""
@@ -151,14 +158,17 @@ class Schedule:
         root = await Root.open(self.inner, clock=self.clock)
         await self._check(root, self.reported)
         await self._check_names(root)
+        await self._check_answers(root)
         for manifest in (*root.chain, *root.pinned):
             assert await root.verify(manifest) == [], f"the snapshot {manifest.sequence} cannot be restored"
         last = ScheduledRun(self, "z", self.inner)
         await last.claim(takeover=False)
         await last.root.sweep()
+        await last.adopt()
         for _ in range(self.rng.randint(0, 3)):
             await last.step()
             await last.collected()
+        await last.commit_caches()
         await last.root.release()
         await last.end()
         await self._check(await Root.open(self.inner, clock=self.clock), self.reported)
@@ -168,10 +178,19 @@ class Schedule:
             await last.root.sweep()
             await last.root.release()
         await self._check_names(last.root)
+        await self._check_answers(last.root)
         stay = (*last.root.chain, *last.root.pinned)
         kept = {m.key for m in stay}.union(*(m.names() for m in stay))
         stored = {entry.key for entry in await self.inner.list()} - {"asyncpersist.json"}
         assert stored == kept, f"left lying: {stored - kept}; missing: {kept - stored}"
+
+    async def _check_answers(self, root: Root) -> None:
+        """What was reported as written is there, once, with nothing else but what was under way."""
+        found = await answers_of(root)
+        assert len(found) == len(set(found)), f"{sorted(found)} were found, some of them twice"
+        # What cannot be read right after several attempts is taken for damaged.
+        lost = set(self.answered) - set(found)
+        assert self.corrupting or not lost, f"{lost} were reported as written, and {found} were found"
 
     async def _check_names(self, root: Root) -> None:
         """What was reported as kept by a name is, unless a later one has the name."""

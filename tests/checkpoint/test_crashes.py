@@ -1,16 +1,11 @@
 """Killed, or without power, at every call of the disk: what is found afterwards is the old content or the new."""
 
-# A test may hold its own loop.
-# ruff: noqa: ASYNC221
-
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +16,10 @@ from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.disks import CountingDisk
 from asyncpersist.testing.power import LossyDisk, PowerCut
+from tests.amounts import PLACES, TIMES
+from tests.checkpoint.mortal import Inline
 from tests.checkpoint.runs import Run, items
+from tests.killed import kill, kills
 
 
 async def work(path: Path, disk: Disk, seed: int, told: list[str]) -> None:
@@ -97,6 +95,9 @@ def check(texts: list[str], before: list[str], told: list[str], seed: int) -> No
 
 @pytest.mark.parametrize("fresh", [True, False])
 async def test_a_power_cut_at_every_call(tmp_path: Path, fresh: bool) -> None:
+    asyncio.get_running_loop().set_default_executor(Inline())
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
     cut_at = 0
     before: list[str] = []
     (tmp_path / "ready").mkdir()
@@ -105,7 +106,7 @@ async def test_a_power_cut_at_every_call(tmp_path: Path, fresh: bool) -> None:
         await litter(tmp_path / "ready")
     while True:
         cut_at += 1
-        for chance in range(2):
+        for chance in range(TIMES):
             path = tmp_path / f"{cut_at}-{chance}"
             shutil.copytree(tmp_path / "ready", path)
             disk = LossyDisk(path, cut_at)
@@ -116,9 +117,9 @@ async def test_a_power_cut_at_every_call(tmp_path: Path, fresh: bool) -> None:
                 over = True
             except PowerCut:
                 pass
-            disk.lose(random.Random(f"{cut_at} {chance}"))
-            check(await found(path), before, told, 8)
+            disk.lose(random.Random(f"{seed} {cut_at} {chance}"))
             texts = await found(path)
+            check(texts, before, told, 8)
             told = []
             await work(path, Quick(), 9, told)
             check(await found(path), texts, told, 9)
@@ -128,52 +129,37 @@ async def test_a_power_cut_at_every_call(tmp_path: Path, fresh: bool) -> None:
     assert cut_at > 50
 
 
-_CHILD = """
-import asyncio, os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from asyncpersist.testing.disks import KillingDisk
-from tests.checkpoint.test_crashes import work
+async def work_and_tell(path: Path, disk: Disk) -> None:
+    """`work` in a process of its own, with what it is told in a file beside `path`."""
 
-path, first, last, when = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-for at in range(first, last):
-    child = os.fork()
-    if child == 0:
-        class Told(list):
-            def append(self, item):
-                os.write(told, f"{item} ".encode())
-        told = os.open(path / f"{at}.told", os.O_WRONLY | os.O_CREAT)
-        asyncio.run(work(path / str(at), KillingDisk(at, when), 8, Told()))
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    (path / f"{at}.status").write_text(str(status))
-"""
+    class Told(list[str]):
+        def append(self, item: str) -> None:
+            os.write(file, f"{item} ".encode())
+
+    file = os.open(f"{path}.told", os.O_WRONLY | os.O_CREAT)
+    await work(path, disk, 8, Told())
 
 
-@pytest.mark.parametrize("when", ["before", "half", "after"])
-async def test_a_kill_at_every_call(tmp_path: Path, when: str) -> None:
+async def test_a_kill_at_every_call(tmp_path: Path) -> None:
+    asyncio.get_running_loop().set_default_executor(Inline())
     counting = CountingDisk()
     before: list[str] = []
     await work(tmp_path / "ready", Quick(), 7, before)
     await litter(tmp_path / "ready")
     shutil.copytree(tmp_path / "ready", tmp_path / "count")
     await work(tmp_path / "count", counting, 8, [])
-    for at in range(1, counting.calls + 1):
-        shutil.copytree(tmp_path / "ready", tmp_path / str(at))
-    here = str(Path(__file__).parents[2])
-    arguments = [here, str(tmp_path), "1", str(counting.calls + 1), when]
-    subprocess.run([sys.executable, "-c", _CHILD, *arguments], check=True, cwd=here)
-    for at in range(1, counting.calls + 1):
-        status = int((tmp_path / f"{at}.status").read_text())
-        assert os.WIFSIGNALED(status), at
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        told = (tmp_path / f"{at}.told").read_text().split()
-        path = tmp_path / str(at)
-        check(await found(path), before, told, 8)
+    deaths = kills(tmp_path, counting.log, PLACES)
+    assert len(deaths) > 50
+    for death in deaths:
+        shutil.copytree(tmp_path / "ready", death.path)
+    kill(f"{__name__}:{work_and_tell.__name__}", deaths)
+    for death in deaths:
+        path = Path(death.path)
+        texts = await found(path)
+        check(texts, before, Path(f"{path}.told").read_text().split(), 8)
         root = await Root.open(FilesystemStore(path), clock=ManualClock())
         assert (await root.owner_state()).proven_gone
-        texts = await found(path)
-        told = []
+        told: list[str] = []
         await work(path, Quick(), 9, told)
         check(await found(path), texts, told, 9)
         await assert_no_leftovers(path)

@@ -1,17 +1,11 @@
 """Killed, or without power, at every call of the disk while naming, restoring or pruning: the root is good, and the
 same can be done again."""
 
-# A test may hold its own loop.
-# ruff: noqa: ASYNC221
-
 from __future__ import annotations
 
-import os
+import asyncio
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +19,11 @@ from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.disks import CountingDisk
 from asyncpersist.testing.power import LossyDisk, PowerCut
+from tests.amounts import PLACES, TIMES
+from tests.checkpoint.mortal import Inline
 from tests.checkpoint.runs import Run, items
 from tests.checkpoint.test_crashes import Quick, assert_no_leftovers, litter
+from tests.killed import kill, kills
 
 DEEDS = ("give", "drop", "restore", "prune")
 MADE = {"give": ["e"], "drop": ["e"], "restore": ["c"], "prune": ["e"]}
@@ -109,11 +106,14 @@ async def go_on(path: Path, deed: str) -> None:
 
 @pytest.mark.parametrize("deed", DEEDS)
 async def test_a_power_cut_at_every_call(tmp_path: Path, deed: str) -> None:
+    asyncio.get_running_loop().set_default_executor(Inline())
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
     await make_ready(tmp_path / "ready")
     cut_at, over = 0, False
     while not over:
         cut_at += 1
-        for chance in range(2):
+        for chance in range(TIMES):
             path = tmp_path / f"{cut_at}-{chance}"
             shutil.copytree(tmp_path / "ready", path)
             disk = LossyDisk(path, cut_at)
@@ -122,45 +122,28 @@ async def test_a_power_cut_at_every_call(tmp_path: Path, deed: str) -> None:
                 over = True
             except PowerCut:
                 pass
-            disk.lose(random.Random(f"{cut_at} {chance}"))
+            disk.lose(random.Random(f"{seed} {cut_at} {chance}"))
             if over:
                 assert (await look(path, deed))[1], "what was reported as done is done"
             await go_on(path, deed)
     assert cut_at > 5
 
 
-_CHILD = """
-import asyncio, os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from asyncpersist.testing.disks import KillingDisk
-from tests.checkpoint.test_crashes_between_runs import do
-
-path, deed, last, when = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
-for at in range(1, last):
-    child = os.fork()
-    if child == 0:
-        asyncio.run(do(deed, path / str(at), KillingDisk(at, when)))
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    (path / f"{at}.status").write_text(str(status))
-"""
+async def do_it(path: Path, disk: Disk, deed: str) -> None:
+    await do(deed, path, disk)
 
 
-@pytest.mark.parametrize("when", ["before", "half", "after"])
-@pytest.mark.parametrize("deed", DEEDS)
-async def test_a_kill_at_every_call(tmp_path: Path, deed: str, when: str) -> None:
+async def test_a_kill_at_every_call(tmp_path: Path) -> None:
+    asyncio.get_running_loop().set_default_executor(Inline())
     await make_ready(tmp_path / "ready")
-    shutil.copytree(tmp_path / "ready", tmp_path / "count")
-    counting = CountingDisk()
-    await do(deed, tmp_path / "count", counting)
-    for at in range(1, counting.calls + 1):
-        shutil.copytree(tmp_path / "ready", tmp_path / str(at))
-    here = str(Path(__file__).parents[2])
-    arguments = [here, str(tmp_path), deed, str(counting.calls + 1), when]
-    subprocess.run([sys.executable, "-c", _CHILD, *arguments], check=True, cwd=here)
-    for at in range(1, counting.calls + 1):
-        status = int((tmp_path / f"{at}.status").read_text())
-        assert os.WIFSIGNALED(status), at
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        await go_on(tmp_path / str(at), deed)
+    deaths = []
+    for deed in DEEDS:
+        shutil.copytree(tmp_path / "ready", tmp_path / deed / "count")
+        counting = CountingDisk()
+        await do(deed, tmp_path / deed / "count", counting)
+        deaths += kills(tmp_path / deed, counting.log, PLACES, deed)
+    for death in deaths:
+        shutil.copytree(tmp_path / "ready", death.path)
+    kill(f"{__name__}:{do_it.__name__}", deaths)
+    for death in deaths:
+        await go_on(Path(death.path), *death.arguments)

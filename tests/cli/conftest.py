@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,38 @@ class Job:
             if path.is_file()
         }
 
+    @staticmethod
+    def made(place: Path) -> Job:
+        """Three runs, each of which found a new file."""
+        made = Job(place / "in", place / "out.csv", place / "state")
+        made.folder.mkdir()
+        for seed in (1, 2, 3):
+            made.run(150, seed)
+        return made
+
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    """Three runs, each of which found a new file."""
-    made = Job(tmp_path / "in", tmp_path / "out.csv", tmp_path / "state")
-    made.folder.mkdir()
-    for seed in (1, 2, 3):
-        made.run(150, seed)
-    return made
+def own_job(tmp_path: Path) -> Job:
+    """A job for a test that touches the files that its runs have read."""
+    return Job.made(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def job_of_all(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
+    """The job that tests share, and a copy of its output and its state as its runs left them."""
+    job, copy = Job.made(tmp_path_factory.mktemp("job")), tmp_path_factory.mktemp("copy")
+    shutil.copy2(job.output, copy)
+    shutil.copytree(job.state, copy / job.state.name)
+    return job, copy
+
+
+@pytest.fixture
+def job(job_of_all: tuple[Job, Path]) -> Iterator[Job]:
+    """A job that has run. What a test adds or changes beside what was read is undone after it."""
+    job, copy = job_of_all
+    there = {job.folder, *job.folder.iterdir()}
+    yield job
+    for path in {*job.state.parent.iterdir(), *job.folder.iterdir()} - there:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.copytree(copy, job.state.parent, dirs_exist_ok=True)
+    assert {job.folder, *job.folder.iterdir()} == there, "take own_job"

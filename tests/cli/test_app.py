@@ -11,16 +11,13 @@ import pytest
 
 from asyncpersist.cli import app, main
 from asyncpersist.errors import OutputChanged, StateInUse, StateUnwritable
-
-
-def run(*arguments: str, module: str = "asyncpersist") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", module, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from tests.cli.conftest import Command
 
 
 @pytest.mark.parametrize("module", ["asyncpersist", "asyncpersist.cli"])
 def test_version(module: str) -> None:
-    done = run("--version", module=module)
+    command = [sys.executable, "-W", "error", "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
         f"asyncpersist {importlib.metadata.version('asyncpersist')}\n",
@@ -28,14 +25,14 @@ def test_version(module: str) -> None:
     )
 
 
-def test_without_a_command_it_says_what_there_is() -> None:
-    assert "demo" in run().stdout
+def test_without_a_command_it_says_what_there_is(command: Command) -> None:
+    assert "demo" in command().out
 
 
-def test_an_unknown_command_is_an_error_of_usage() -> None:
-    done = run("explode")
-    assert done.returncode == 2
-    assert "explode" in done.stderr
+def test_an_unknown_command_is_an_error_of_usage(command: Command) -> None:
+    done = command("explode")
+    assert done.code == 2
+    assert "explode" in done.err
 
 
 def test_an_error_of_the_package_is_one_line(
@@ -87,9 +84,9 @@ def test_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
         main()
 
 
-def test_the_demo_works_in_no_directory_that_holds_something(tmp_path: Path) -> None:
+def test_the_demo_works_in_no_directory_that_holds_something(command: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    done = run("demo", "--keep", str(tmp_path))
-    assert done.returncode == 2
-    assert "no empty directory" in done.stderr
+    done = command("demo", "--keep", tmp_path)
+    assert done.code == 2
+    assert "no empty directory" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

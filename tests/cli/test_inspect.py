@@ -77,7 +77,8 @@ def test_the_partitions_of_a_source_and_the_position_of_a_sink(command: Command,
     assert "position: " in command("inspect", job.state, "sink").out
 
 
-def test_an_older_snapshot(command: Command, job: Job) -> None:
+def test_an_older_snapshot(command: Command, own_job: Job) -> None:
+    job = own_job
     listed = command("snapshots", job.state, "--json").json["snapshots"]
     first = next(entry for entry in listed if entry["rows_read"] == 150)
     facts = command("inspect", job.state, "--at", first["sequence"], "--json").json

@@ -171,8 +171,9 @@ async def _beside_an_owner(
     await asyncio.to_thread(assert_exact, command, job)
 
 
-def test_the_output_goes_back_to_what_it_was(command: Command, job: Job) -> None:
+def test_the_output_goes_back_to_what_it_was(command: Command, own_job: Job) -> None:
     """A run that finds nothing more to read than then shows that the file was cut, and to where."""
+    job = own_job
     first = next(e for e in snapshots(command, job) if e["rows_read"] == 150)
     (output,) = command("restore", job.state, "--to", first["sequence"], "--json").json["outputs"]
     text = job.output.read_bytes()[: output["then"]["length"]]

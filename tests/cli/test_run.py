@@ -74,14 +74,19 @@ def put(place: Path, *words: str) -> None:
 
 
 @pytest.fixture
-def here(place: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Outcome]]:
+def here(place: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """`asyncpersist run` in this process, with `place` as the current directory."""
     monkeypatch.chdir(place)
     path = list(sys.path)
-    yield lambda *arguments: command("run", *arguments)
-    sys.path[:] = path
-    for name in ("job", "plain", "by_itself", "exits", "imports"):
-        sys.modules.pop(name, None)
+
+    def run(*arguments: str) -> Outcome:
+        done = command("run", *arguments)
+        sys.path[:] = path
+        for name in ("job", "other", "plain", "by_itself", "exits", "imports"):
+            sys.modules.pop(name, None)
+        return done
+
+    return run
 
 
 def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -131,10 +136,10 @@ def test_with_a_state_it_goes_on(place: Path) -> None:
     assert final_rows(place / "counts.csv", keys=1) == {("a", "2"), ("b", "2")}
 
 
-def test_as_json(place: Path) -> None:
-    done = run(place, "job:graph", "--state", "state", "--json", "--mode", "operator_persisting")
-    assert (done.returncode, done.stderr) == (0, "")
-    started, *between, ended = map(json.loads, done.stdout.splitlines())
+def test_as_json(here: Callable[..., Outcome]) -> None:
+    done = here("job:graph", "--state", "state", "--json", "--mode", "operator_persisting")
+    assert (done.code, done.err) == (0, "")
+    started, *between, ended = map(json.loads, done.out.splitlines())
     assert (started["event"], started["mode"]) == ("started", "operator_persisting")
     assert {line["event"] for line in between} <= {"figures"}
     assert (ended["event"], ended["reason"], ended["rows_read"]) == ("ended", "end of input", 3)
@@ -173,20 +178,20 @@ def test_an_error_is_one_line(place: Path, here: Callable[..., Outcome], argumen
     assert not (place / "counts.csv").exists()
 
 
-def test_the_traceback_is_there_for_the_asking(place: Path) -> None:
-    done = run(place, "job:broken", "--traceback")
-    assert done.returncode == 1
-    assert 'job.py", line' in done.stderr
-    assert done.stderr.endswith("asyncpersist: ZeroDivisionError: so it goes\n")
+def test_the_traceback_is_there_for_the_asking(here: Callable[..., Outcome]) -> None:
+    done = here("job:broken", "--traceback")
+    assert done.code == 1
+    assert 'job.py", line' in done.err
+    assert done.err.endswith("asyncpersist: ZeroDivisionError: so it goes\n")
 
 
-def test_an_error_while_it_runs(place: Path) -> None:
+def test_an_error_while_it_runs(place: Path, here: Callable[..., Outcome]) -> None:
     with (place / "input" / "lines.jsonl").open("a") as file:
         file.write("nonsense\n")
-    done = run(place, "job:graph", "--json")
-    assert done.returncode == 1
-    assert "lines.jsonl" in done.stderr.splitlines()[-1]
-    assert json.loads(done.stdout.splitlines()[-1])["error"] == "MalformedInput"
+    done = here("job:graph", "--json")
+    assert done.code == 1
+    assert "lines.jsonl" in done.err.splitlines()[-1]
+    assert json.loads(done.out.splitlines()[-1])["error"] == "MalformedInput"
 
 
 @pytest.mark.parametrize(
@@ -208,13 +213,13 @@ def test_what_goes_with_a_state_needs_one(here: Callable[..., Outcome], option: 
 
 def test_a_changed_graph(place: Path, here: Callable[..., Outcome]) -> None:
     (place / "other.py").write_text(STATIC.replace("lines.groupby", 'lines.filter(ap.this.word != "a").groupby'))
-    assert run(place, "job:graph", "--state", "state").returncode == 0
-    done = run(place, "other:graph", "--state", "state", "--on-graph-change", "reject")
-    assert done.returncode == 1
-    assert "added: filter (word)" in done.stderr
-    done = run(place, "other:graph", "--state", "state")
-    assert done.returncode == 1
-    assert "were told something else" in done.stderr
+    assert here("job:graph", "--state", "state").code == 0
+    done = here("other:graph", "--state", "state", "--on-graph-change", "reject")
+    assert done.code == 1
+    assert "added: filter (word)" in done.err
+    done = here("other:graph", "--state", "state")
+    assert done.code == 1
+    assert "were told something else" in done.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -232,7 +237,9 @@ def test_a_signal_takes_a_last_snapshot(place: Path, number: signal.Signals, cod
 
 
 @pytest.mark.parametrize(("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
-def test_a_second_signal_ends_it_at_once(place: Path, first: signal.Signals, second: signal.Signals) -> None:
+def test_a_second_signal_ends_it_at_once(
+    place: Path, here: Callable[..., Outcome], first: signal.Signals, second: signal.Signals
+) -> None:
     """The disk hangs as long as there is a file `hold`, so that the last snapshot never comes."""
     hangs = """
 import os, time
@@ -255,13 +262,13 @@ Disk.fsync = fsync
         process.send_signal(second)
         assert process.wait(20) == -second
     (place / "hold").unlink()
-    assert run(place, "job:graph", "--state", "state").returncode == 0
+    assert here("job:graph", "--state", "state").code == 0
     assert final_rows(place / "counts.csv", keys=1) == {("a", "2"), ("b", "1")}
 
 
 @pytest.mark.parametrize(("output", "number", "code"), [("stdout", signal.SIGTERM, 0), ("stderr", signal.SIGINT, 130)])
 def test_a_pipe_that_nobody_reads_does_not_hold_the_end(
-    place: Path, output: str, number: signal.Signals, code: int
+    place: Path, here: Callable[..., Outcome], output: str, number: signal.Signals, code: int
 ) -> None:
     ours, its = full_pipe()
     arguments = ["job:follow", "--state", "state", "--snapshot-interval-ms", "0", "--every", "0.05"]
@@ -279,9 +286,9 @@ def test_a_pipe_that_nobody_reads_does_not_hold_the_end(
         process.wait()
         os.close(its)
         os.close(ours)
-    done = run(place, "job:graph", "--state", "state")
-    assert "goes on after epoch" in done.stderr
-    assert "end of input: 0 rows read" in done.stderr
+    done = here("job:graph", "--state", "state")
+    assert "goes on after epoch" in done.err
+    assert "end of input: 0 rows read" in done.err
 
 
 def full_pipe() -> tuple[int, int]:
@@ -366,7 +373,6 @@ def test_the_help_lists_the_modes(here: Callable[..., Outcome]) -> None:
 
 def test_what_a_run_without_a_state_wrote_is_explained(place: Path, here: Callable[..., Outcome]) -> None:
     assert here("job:graph").code == 0
-    sys.modules.pop("job")
     before = (place / "counts.csv").read_bytes()
     done = here("job:graph", "--state", "state")
     assert done.code == 1
@@ -397,15 +403,15 @@ def test_what_the_program_prints_is_left_alone(place: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "hello\n")
 
 
-def test_a_state_that_is_in_use_is_refused_or_taken_over(place: Path) -> None:
+def test_a_state_that_is_in_use_is_refused_or_taken_over(place: Path, here: Callable[..., Outcome]) -> None:
     with running(place, "job:follow", "--state", "state", "--every", "0.05") as first:
         wait_for(first, "3 rows, ")
-        done = run(place, "job:graph", "--state", "state")
-        assert done.returncode == 1
-        assert f"in use by process {first.pid}" in done.stderr
-        assert "say --takeover to depose it" in done.stderr
-        done = run(place, "job:graph", "--state", "state", "--takeover")
-        assert done.returncode == 0, done.stderr
+        done = here("job:graph", "--state", "state")
+        assert done.code == 1
+        assert f"in use by process {first.pid}" in done.err
+        assert "say --takeover to depose it" in done.err
+        done = here("job:graph", "--state", "state", "--takeover")
+        assert done.code == 0, done.err
         put(place, "b")
         late = time.monotonic() + 30
         while first.poll() is None and time.monotonic() < late:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.arrangement import Arrangement
 from asyncpersist.columnar.members import Members
 from asyncpersist.columnar.rows import RowStore, own_copy
 from asyncpersist.columnar.slot_values import slot_values
+from tests.examples import examples
 
 SCHEMA = {"a": pl.String(), "b": pl.Int64()}
 keys = st.tuples(st.sampled_from([None, "", "x", "a string of some length"]), st.sampled_from([None, 0, 1, 2**62]))
@@ -32,7 +33,7 @@ def claim(arrangement: Arrangement, rows: pl.DataFrame) -> np.ndarray:
     return slots
 
 
-@settings(max_examples=100, deadline=None)
+@examples(50)
 @given(steps, st.sampled_from([2, 4, 64]), st.integers(0, 255), st.integers(0, 255))
 def test_against_a_dict(changes: list[dict[Any, int]], hash_bits: int, captures: int, compactions: int) -> None:
     arrangement = Arrangement(SCHEMA, hash_bits=hash_bits)
@@ -142,7 +143,7 @@ def test_replaced_values_are_not_kept() -> None:
     assert len(column._store) < 5000
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20)
 @given(
     st.sampled_from(
         [pl.Int64(), pl.Float64(), pl.Boolean(), pl.String(), pl.Datetime("us", "UTC"), pl.List(pl.Int64())]

@@ -6,10 +6,11 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.exact_sum import ExactSums, split
+from tests.examples import examples
 
 numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -28,7 +29,7 @@ def exact(values: list[float]) -> float:
         return math.inf if total > 0 else -math.inf
 
 
-@settings(max_examples=300, deadline=None)
+@examples(150)
 @given(st.lists(numbers, min_size=1, max_size=40))
 def test_split_is_exact(values: list[float]) -> None:
     parts = split(np.array(values))
@@ -37,7 +38,7 @@ def test_split_is_exact(values: list[float]) -> None:
     assert all(np.abs(part).max() < 2**32 for part in parts.values())
 
 
-@settings(max_examples=300, deadline=None)
+@examples(150)
 @given(
     st.lists(st.tuples(st.integers(0, 2), numbers, st.sampled_from([1, 1, -1, 1000])), max_size=40), st.integers(1, 5)
 )

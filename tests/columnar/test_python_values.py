@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.python_values import Misfit, column_of, fitted, values_of
 from asyncpersist.dtypes import DType, Json, Pointer
+from tests.examples import examples
 
 ZONE = datetime.timezone(datetime.timedelta(hours=2))
 INTS = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -37,7 +38,7 @@ PAIRS: list[tuple[Any, st.SearchStrategy[Any]]] = [
 
 
 @pytest.mark.parametrize(("annotation", "values"), PAIRS, ids=[str(pair[0]) for pair in PAIRS])
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_what_goes_in_comes_out(annotation: Any, values: st.SearchStrategy[Any], data: st.DataObject) -> None:
     dtype = DType.of(annotation)
@@ -180,3 +181,18 @@ def test_a_column_in_another_zone_becomes_utc() -> None:
 def test_columns_that_do_not_fit(column: pl.Series, annotation: Any, message: str) -> None:
     with pytest.raises(Misfit, match=message):
         fitted(column, DType.of(annotation))
+
+
+@pytest.mark.parametrize(
+    ("values", "fits"),
+    [([[1.0, 2.0], [], [3.0]], True), ([[1.0, None]], False), ([[], []], True), ([None, [1.0]], False)],
+)
+def test_columns_of_lists_fit_as_their_items_do(values: list[Any], fits: bool) -> None:
+    column = pl.Series("c", values, dtype=pl.List(pl.Float64))
+    dtype = DType.of(list[float])
+    if fits:
+        assert fitted(column, dtype).to_list() == values
+    else:
+        with pytest.raises(Misfit):
+            fitted(column, dtype)
+    assert fitted(column, DType.of(list[float | None] | None)).to_list() == values

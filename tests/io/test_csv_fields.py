@@ -9,7 +9,7 @@ from unittest import mock
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.errors import MalformedInput
@@ -18,6 +18,7 @@ from asyncpersist.io.formats.csv_records import CsvParserSettings
 from asyncpersist.io.formats.format import Broken
 from asyncpersist.io.formats.parquet import Parquet
 from asyncpersist.io.formats.repeated_lines import lines_of
+from tests.examples import examples
 from tests.io.reading import csv_format, json_format, values
 from tests.io.test_formats import both_ways
 
@@ -48,7 +49,7 @@ def test_records_that_are_right_are_read_at_once() -> None:
     assert rows.rows() == [("1", None), ("1", None), ("", "3")]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(150)
 @given(
     st.lists(st.lists(st.sampled_from(["", "a", '""', '"b,"', '"\n"', "1"]), max_size=5), min_size=1, max_size=5),
     st.sampled_from([{"v": str}, {"w": str | None}, {"v": str, "x": str | None}, {"v": str, "w": str}, {"x": str}]),
@@ -143,7 +144,7 @@ SYNTAXES = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(150)
 @given(st.text('ab",\n\r#\\', max_size=40), st.sampled_from(SYNTAXES), st.integers(1, 6))
 def test_long_records_are_cut_like_short_ones(text: str, syntax: CsvParserSettings, window: int) -> None:
     format = csv_format({}, syntax, v=str)
@@ -170,7 +171,7 @@ def test_a_quote_that_is_never_closed_takes_the_rest() -> None:
     assert record.text == data[4:-1]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(150)
 @given(st.text('ab",\n\r#', max_size=30), st.sampled_from(SYNTAXES[:2]))
 def test_records_know_their_lines(text: str, syntax: CsvParserSettings) -> None:
     data = text.encode() + b"\n"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.delta import ID
@@ -26,6 +26,7 @@ from asyncpersist.io.file_source import FileSource
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.plaintext import PlainTextByFile
 from asyncpersist.io.source import Needs
+from tests.examples import examples
 from tests.io.reading import TEXT, batches, csv_format, json_format, offsets_after, rows, values
 
 CASES: list[tuple[Format, bytes]] = [
@@ -66,7 +67,7 @@ async def test_ids_are_the_places_of_records(tmp_path: Path) -> None:
     assert batch.delta.rows["n"].to_list() == [1, 2, 3, 4, 5]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(
     files=st.lists(st.lists(st.text('ab"\n\r ,é', max_size=6), max_size=8), min_size=1, max_size=4),
     ending=st.sampled_from(["\n", "\r\n"]),

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.dtypes import DateTimeUtc, DType, Json
 from asyncpersist.errors import MalformedInput
 from asyncpersist.io.formats.csv_records import CsvParserSettings
 from asyncpersist.io.formats.format import Broken, Format
+from tests.examples import examples
 from tests.io.reading import TEXT, csv_format, json_format, values
 
 
@@ -464,7 +465,7 @@ async def test_csv_in_another_encoding(tmp_path: Path, encoding: str) -> None:
         assert found == [(i, f'{text}, "{text}"\n') for i in range(3000)]
 
 
-@settings(deadline=None)
+@examples(50)
 @given(
     st.lists(st.text('aé€","\n#', max_size=6), min_size=1, max_size=12),
     st.sampled_from(["cp1252", "latin-1", "gb18030", "ascii"]),

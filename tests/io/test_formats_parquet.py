@@ -20,6 +20,7 @@ from asyncpersist.errors import MalformedInput
 from asyncpersist.io.formats import parquet
 from asyncpersist.io.formats.format import Broken, RowFile
 from asyncpersist.io.formats.parquet import Parquet
+from tests.examples import examples
 from tests.io.reading import values
 
 DAY = datetime.datetime(2024, 2, 29)
@@ -160,7 +161,7 @@ def test_slices_are_what_the_file_holds(tmp_path: Path, monkeypatch: pytest.Monk
         file.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.none() | st.lists(st.none() | st.tuples(st.integers(-5, 5), st.none() | st.text(max_size=2)))),
     st.integers(1, 4),

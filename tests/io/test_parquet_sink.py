@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import json
 import os
-import subprocess
-import sys
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +26,8 @@ from asyncpersist.errors import Fenced, OutputChanged, OutputError, OutputNotEmp
 from asyncpersist.io.parquet_sink import ParquetSink, ParquetWriter
 from asyncpersist.io.sink import Position
 from asyncpersist.testing.disks import CountingDisk, FailingDisk, FullDisk
+from tests.amounts import PLACES
+from tests.killed import kill, kills
 
 COLUMNS = {"word": DType("str"), "count": DType("int")}
 
@@ -260,35 +262,32 @@ async def test_what_was_not_committed_is_removed(tmp_path: Path) -> None:
         assert names(path) == ["notes.txt"]
 
 
+async def go_on_writing(place: Path, disk: Disk, position: str) -> None:
+    async with opened(place / "out", json.loads(position), disk=disk, file_rows=1) as writer:
+        await writer.write(4, change(("w4", 1, 1), ("w5", 1, 1)))
+        await writer.flush()
+
+
 async def test_a_killed_writer_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    position = await written(path, 2)
-    program = (
-        "import asyncio, sys; from pathlib import Path; from tests.io.test_parquet_sink import *\n"
-        "from asyncpersist.testing.disks import KillingDisk\n"
-        "async def main():\n"
-        f"    disk = KillingDisk(int(sys.argv[1]), 'half')\n"
-        f"    async with opened(Path({str(path)!r}), {dict(position)!r}, disk=disk, file_rows=1) as writer:\n"
-        "        await writer.write(4, change(('w4', 1, 1), ('w5', 1, 1)))\n"
-        "        await writer.flush()\n"
-        "asyncio.run(main())"
-    )
-    killed = 0
-    for at in range(1, 40, 3):
-        ended = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", program, str(at)], capture_output=True, check=False
-        )
-        if ended.returncode == 0:
-            break
-        killed += 1
-        assert ended.returncode == -9, ended.stderr
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    position = await written(ready / "out", 2)
+    shutil.copytree(ready, tmp_path / "count")
+    disk = CountingDisk()
+    await go_on_writing(tmp_path / "count", disk, json.dumps(position))
+    assert words(tmp_path / "count" / "out") == ["w2", "w4", "w5"]
+    deaths = kills(tmp_path, disk.log, PLACES, json.dumps(position))
+    assert len(deaths) > 10
+    for death in deaths:
+        shutil.copytree(ready, death.path)
+    await asyncio.to_thread(kill, f"{__name__}:{go_on_writing.__name__}", deaths)
+    for death in deaths:
+        path = Path(death.path) / "out"
         assert words(path)[:1] == ["w2"]
         await check(path, position)
         async with opened(path, position):
             assert words(path) == ["w2"]
-        assert names(tmp_path) == ["out"]
-    assert killed > 3
-    assert words(path) == ["w2", "w4", "w5"]
+        assert names(path.parent) == ["out"]
 
 
 @pytest.mark.parametrize("persistent", [True, False])
@@ -517,7 +516,8 @@ async def test_after_any_failed_call_a_later_flush_writes_what_is_missing(tmp_pa
         begun = counting.calls
         await writer.write(2, change(("w2", 1, 1)))
         await writer.flush()
-    for failing in range(begun + 1, counting.calls + 1):
+        done = counting.calls
+    for failing in range(begun + 1, done + 1):
         path = tmp_path / f"out{failing}"
         disk = FailingDisk(lambda call, failing=failing: call[0] == failing, after=after)  # type: ignore[misc]
         async with opened(path, disk=disk) as writer:

@@ -77,7 +77,7 @@ def _stop_at(number: int, call: Call) -> bool:
 
 def _disk(order: dict[str, Any]) -> Disk | None:
     if "kill_at" in order:
-        return KillingDisk(order["kill_at"], when=order["when"])
+        return KillingDisk(order["kill_at"], order["when"], order["methods"])
     if "stop_at" in order:
         return FailingDisk(lambda call: _stop_at(order["stop_at"], call))
     return None
@@ -130,7 +130,9 @@ def _wait(pid: int) -> str:
 
 
 def _serve() -> None:
-    for module in os.environ.get("ASYNCPERSIST_TEST_IMPORTS", "").split():
+    # What a run imports only when it needs it, every child would import anew.
+    late = "anyio._backends._asyncio numpy.ma"
+    for module in (late + " " + os.environ.get("ASYNCPERSIST_TEST_IMPORTS", "")).split():
         importlib.import_module(module)
     for line in sys.stdin:
         order = json.loads(line)

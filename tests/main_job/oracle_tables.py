@@ -161,8 +161,8 @@ def _grouped(keys: Sequence[str], reductions: Sequence[Reduction], rows: Sequenc
     for members in groups.values():
         result = {key: members[0][key] for key in keys}
         result |= {reduction.output: _reduced(reduction, members) for reduction in reductions}
-        found.append({ID: _group_id(result, keys, table), **result})
-    return found
+        found.append(result)
+    return [{ID: id_, **result} for id_, result in zip(_group_ids(found, keys, table), found, strict=True)]
 
 
 def _reduced(reduction: Reduction, rows: Sequence[Row]) -> Any:
@@ -172,13 +172,14 @@ def _reduced(reduction: Reduction, rows: Sequence[Row]) -> Any:
     return reduced(reduction, rows)
 
 
-def _group_id(row: Row, keys: Sequence[str], table: ap.Table) -> Any:
+def _group_ids(rows: Sequence[Row], keys: Sequence[str], table: ap.Table) -> list[Any]:
     if not keys:
-        return None
+        return [None] * len(rows)
+    types = {key: table.columns[key] for key in keys}
     frame = pl.DataFrame(
-        [pl.Series(key, [_stored(row[key], table.columns[key].kind)], dtype=table.columns[key].polars) for key in keys]
+        [pl.Series(key, [_stored(row[key], type.kind) for row in rows], type.polars) for key, type in types.items()]
     )
-    return id_of(frame, list(keys))[0]
+    return id_of(frame, list(keys)).to_list()
 
 
 def _stored(value: Any, kind: str) -> Any:

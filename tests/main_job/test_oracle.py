@@ -22,7 +22,7 @@ from tests.main_job.oracle_input import FileKind, Inputs, Line
 from tests.main_job.oracle_output import expected_rows, final_rows
 from tests.main_job.oracle_tables import Made
 
-EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("ASYNCPERSIST_EXAMPLES", "30"))
 
 
 class Job:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from asyncpersist.persistence import Backend
+from tests import amounts
 from tests.modes.pieces import Place
 from tests.servers import azurite as azure
 from tests.servers.azurite import Azurite
 from tests.servers.moto import Moto
 
 STORES = ["memory", "filesystem"]
-EVERYWHERE = STORES if os.environ.get("ASYNCPERSIST_EVERYWHERE") else STORES[:1]
-"""Where the kind of store makes no difference; `scripts/torture` takes all all the same."""
+EVERYWHERE = STORES if amounts.EVERYWHERE else STORES[:1]
+"""Where the kind of store makes no difference."""
 
 
 def _place(kind: str, path: Path) -> Place:

@@ -8,10 +8,13 @@ from collections.abc import Iterable
 import pytest
 
 from asyncpersist.errors import AsyncPersistError, StoreUnavailable
+from asyncpersist.objectstore.azure import blobs
 from asyncpersist.objectstore.contract import Entry, KeyExists, ObjectStore
 from asyncpersist.objectstore.memory import MemoryStore
+from asyncpersist.objectstore.s3 import store as s3
 from asyncpersist.testing import contract
 from asyncpersist.testing.stores import FaultyStore, Outcome
+from tests.amounts import EVERYWHERE
 from tests.servers.stores import KINDS, StorePlaces
 
 FOUND_OUT = (AssertionError, AsyncPersistError, KeyError)
@@ -34,17 +37,28 @@ MORE_WHEN_REMOTE = {
     contract.puts_many_at_once,
     contract.says_that_a_key_is_missing,
 }
+# As many as real servers list at a time are made only in scripts/torture.
+MANY = {"s3": (s3, "_BATCH"), "azure": (blobs, "_PAGE")}
 ONE = [
     (kind, check)
     for kind in KINDS
     for check in contract.CHECKS
-    if not kind.startswith("remote") or check in MORE_WHEN_REMOTE
+    if (not kind.startswith("remote") or check in MORE_WHEN_REMOTE)
+    and (EVERYWHERE or kind not in MANY or check is not contract.lists_and_deletes_many)
 ]
 
 
 @pytest.mark.parametrize(("kind", "check"), ONE, ids=name)
 async def test_contract(kind: str, check, store_places: StorePlaces) -> None:
     await check(store_places.new(kind)())
+
+
+@pytest.mark.parametrize("kind", MANY)
+async def test_contract_of_many_where_few_are_too_many(
+    kind: str, store_places: StorePlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*MANY[kind], 20)
+    await contract.lists_and_deletes_many(store_places.new(kind)(), 45)
 
 
 SEVERAL = [(kind, check) for kind in KINDS for check in contract.SHARED_CHECKS]

@@ -19,6 +19,7 @@ from asyncpersist.dtypes import DType
 from asyncpersist.errors import RowError, SchemaError
 from asyncpersist.operators.group_by import GroupBy, Reduction
 from asyncpersist.operators.reducers import value_log
+from tests.examples import examples
 from tests.operators.oracle import Accumulated, Row, Saved, delta, expected, plain
 
 STR, INT, FLOAT = DType("str"), DType("int"), DType("float")
@@ -73,7 +74,7 @@ OTHER = [
 ]
 KEYS = [[], ["k"], ["x"], ["k", "x"], ["n", "k", "b"], ["l"], ["p"], ["t", "y"]]
 
-common = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+common = settings(examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)

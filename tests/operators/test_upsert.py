@@ -20,6 +20,7 @@ from asyncpersist.columnar.hashing import id_of
 from asyncpersist.dtypes import DType
 from asyncpersist.operators.last_read import LastRead
 from asyncpersist.operators.upsert import Upsert
+from tests.examples import examples
 from tests.operators.oracle import Accumulated, Row, Saved, plain
 
 SCHEMA = {
@@ -51,7 +52,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "b": st.sampled_from([None, True, False]),
 }
 KEYS = [["k"], ["x"], ["x", "k"], ["v", "b"], ["l"], ["p"], ["t", "y"], ["j"], list(SCHEMA)]
-common = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+common = settings(examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 bits, masks = st.sampled_from([3, 64]), st.integers(0, 255)
 rows = st.fixed_dictionaries(VALUES)
 

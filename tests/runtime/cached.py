@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import polars as pl
 
-from asyncpersist.checkpoint.caches import cache_stream
+from asyncpersist.checkpoint.caches import cache_stream, function_stream
 from asyncpersist.checkpoint.manifest import CacheFacts, Manifest
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.columnar.delta import WEIGHT
@@ -67,6 +67,7 @@ class Cache:
     def __init__(self, *streams: str) -> None:
         self.tables = {stream: Table() for stream in streams or (STREAM,)}
         self.hits = self.calls = 0
+        self.gone: set[str] = set()
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -79,9 +80,15 @@ class Cache:
     def capture(self) -> list[StateSegment]:
         return capture_all(self.tables)
 
+    def found(self, others: Mapping[str, tuple[CacheFacts, int]]) -> None:
+        pass
+
+    def dropped(self) -> Collection[str]:
+        return self.gone
+
     def facts(self) -> dict[str, CacheFacts]:
         known = CacheFacts(function="f", cache="ca/che", hits=self.hits, calls=self.calls, used=float(self.calls))
-        return dict.fromkeys(self.tables, known)
+        return dict.fromkeys(map(function_stream, self.tables), known)
 
 
 class CachingRun:

@@ -38,14 +38,14 @@ async def work(store: ObjectStore, told: dict[int, int], begun: dict[int, int]) 
     try:
         run = await CachingRun.start(store, ManualClock(seed=8), retain=1)
         await run.snapshots.sweep()
-        for n in range(4):
+        for n in range(3):
             more = {10 + n: n, 10: n}
             begun |= more
             await run.answer(**{f"k{key}": value for key, value in more.items()})
             told |= more
             if n == 0:
                 await run.snapshots.write_caches()
-            elif n < 3:
+            elif n < 2:
                 await run.write()
         run.cache.table.put(99, 0)
         begun[99] = 0
@@ -102,7 +102,8 @@ async def test_a_kill_at_every_call_of_the_store() -> None:
             pass
         store = MemoryStore(objects)
         check(await found(store, ManualClock()), before, told, begun)
-        await go_on(store)
+        if over or calls % 3 == 0:
+            await go_on(store)
     assert calls > 50
 
 

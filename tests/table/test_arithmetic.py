@@ -11,13 +11,14 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.delta import Delta
 from asyncpersist.errors import GraphError, RowError, Unsupported
 from asyncpersist.table.expression import ColumnExpression
 from asyncpersist.table.this import this
+from tests.examples import examples
 from tests.table.pieces import frame, rows_of, step, table, value_of
 
 MAX, MIN = 2**63 - 1, -(2**63)
@@ -58,7 +59,7 @@ def ours(expression: Any, types: dict[str, Any], row: dict[str, Any]) -> Any:
 @given(a=ints | st.none(), b=ints | st.none())
 @example(a=MIN, b=-1)
 @example(a=MAX, b=1)
-@settings(max_examples=80, deadline=None)
+@examples(40)
 def test_ints_are_as_in_python(symbol: str, a: int | None, b: int | None) -> None:
     function = OPERATORS[symbol]
     expected = outcome(function, a, b)
@@ -74,7 +75,7 @@ def test_ints_are_as_in_python(symbol: str, a: int | None, b: int | None) -> Non
 @example(a=2, b=63)
 @example(a=-2097152, b=3)
 @example(a=2097152, b=3)
-@settings(max_examples=150, deadline=None)
+@examples(75)
 def test_powers_of_ints(a: int | None, b: int | None) -> None:
     def power(x: int, y: int) -> int:
         if y < 0 or (abs(x) > 1 and y > 63):
@@ -85,7 +86,7 @@ def test_powers_of_ints(a: int | None, b: int | None) -> None:
 
 
 @given(a=ints | st.none())
-@settings(max_examples=60, deadline=None)
+@examples(30)
 def test_one_int(a: int | None) -> None:
     row = {"a": a, "b": None}
     assert ours(-this.a, TYPES, row) == outcome(operator.neg, a)
@@ -96,7 +97,7 @@ def test_one_int(a: int | None) -> None:
 
 @pytest.mark.parametrize("symbol", ["+", "-", "*", "/", "//", "%"])
 @given(a=floats, b=floats | ints)
-@settings(max_examples=80, deadline=None)
+@examples(40)
 def test_floats_are_as_in_python(symbol: str, a: float, b: float) -> None:
     function = {**OPERATORS, "/": operator.truediv}[symbol]
     types = {"a": float, "b": int if isinstance(b, int) else float}
@@ -110,7 +111,7 @@ numbers = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3), st.inte
 
 
 @given(rows=numbers, cuts=st.lists(st.integers(0, 20)))
-@settings(max_examples=60, deadline=None)
+@examples(30)
 def test_results_do_not_tell_how_rows_were_batched(rows: list[tuple[float, float, int]], cuts: list[int]) -> None:
     over = table(a=float, b=float, i=int)
     below = over.select(this.a, this.b, this.i, k=3.7)
@@ -136,7 +137,7 @@ def test_results_do_not_tell_how_rows_were_batched(rows: list[tuple[float, float
     "function", [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge], ids=lambda f: f.__name__
 )
 @given(a=floats | st.none(), b=floats | st.none())
-@settings(max_examples=80, deadline=None)
+@examples(40)
 def test_comparisons_of_floats_are_ieee(function: Callable[[Any, Any], Any], a: float | None, b: float | None) -> None:
     types = {"a": float | None, "b": float | None}
     expected = None if a is None or b is None else function(a, b)
@@ -148,14 +149,14 @@ def test_comparisons_of_floats_are_ieee(function: Callable[[Any, Any], Any], a: 
 
 
 @given(a=ints | st.none(), b=ints | st.none())
-@settings(max_examples=40, deadline=None)
+@examples(20)
 def test_comparisons_with_none_are_none(a: int | None, b: int | None) -> None:
     for function in (operator.eq, operator.ne, operator.lt, operator.ge):
         assert value_of(function(this.a, this.b), TYPES, {"a": a, "b": b}) is outcome(function, a, b)
 
 
 @given(a=st.sampled_from([True, False, None]), b=st.sampled_from([True, False, None]))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_false_decides_and_true_decides_or(a: bool | None, b: bool | None) -> None:
     types, row = {"a": bool | None, "b": bool | None}, {"a": a, "b": b}
     conjunction = False if False in (a, b) else None if None in (a, b) else True
@@ -171,7 +172,7 @@ moments = st.datetimes(datetime.datetime(1800, 1, 1), datetime.datetime(2200, 1,
 
 
 @given(t=moments, u=moments, d=durations, e=durations, n=st.integers(-50, 50))
-@settings(max_examples=60, deadline=None)
+@examples(30)
 def test_dates_and_durations(
     t: datetime.datetime, u: datetime.datetime, d: datetime.timedelta, e: datetime.timedelta, n: int
 ) -> None:

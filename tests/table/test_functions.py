@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.dtypes import DType, Json
@@ -26,6 +26,7 @@ from asyncpersist.table.functions import (
     unwrap,
 )
 from asyncpersist.table.this import this
+from tests.examples import examples
 from tests.table.pieces import rows_of, table, value_of
 
 ROWS = [(6, 0), (6, 3), (None, 0), (6, None)]
@@ -104,7 +105,7 @@ def test_types_of_results() -> None:
 
 
 @given(value=st.floats() | st.sampled_from([2.0**63, -(2.0**63), 9.2e18, -0.5]))
-@settings(max_examples=60, deadline=None)
+@examples(30)
 def test_a_float_becomes_an_int(value: float) -> None:
     try:
         expected: Any = int(value)

@@ -8,12 +8,13 @@ import zoneinfo
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.dtypes import DateTimeUtc
 from asyncpersist.errors import GraphError, RowError
 from asyncpersist.table.this import this
+from tests.examples import examples
 from tests.table.pieces import table, value_of
 
 texts = st.text(alphabet="aAbB .$é\n😀ß", max_size=8)
@@ -21,7 +22,7 @@ positions = st.integers(-9, 9)
 
 
 @given(s=texts, t=texts, u=texts, i=positions, j=positions)
-@settings(max_examples=80, deadline=None)
+@examples(40)
 def test_text(s: str, t: str, u: str, i: int, j: int) -> None:
     types = {"s": str, "t": str, "u": str, "i": int, "j": int}
     row = {"s": s, "t": t, "u": u, "i": i, "j": j}
@@ -58,7 +59,7 @@ def test_text(s: str, t: str, u: str, i: int, j: int) -> None:
 
 
 @given(s=st.text(alphabet="aé😀", max_size=6))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_reversed(s: str) -> None:
     assert value_of(this.s.str.reversed(), {"s": str}, {"s": s}) == s[::-1]
 
@@ -95,7 +96,7 @@ EPOCH = datetime.datetime(1970, 1, 1)
 
 
 @given(t=moments)
-@settings(max_examples=60, deadline=None)
+@examples(30)
 def test_parts_of_dates(t: datetime.datetime) -> None:
     types, row = {"t": datetime.datetime}, {"t": t}
     since = t - EPOCH
@@ -126,7 +127,7 @@ def test_parts_of_dates(t: datetime.datetime) -> None:
 
 
 @given(d=st.timedeltas(datetime.timedelta(-(10**4)), datetime.timedelta(10**4)))
-@settings(max_examples=60, deadline=None)
+@examples(30)
 def test_parts_of_durations(d: datetime.timedelta) -> None:
     micros = d // datetime.timedelta(microseconds=1)
     for method, unit in [
@@ -144,7 +145,7 @@ def test_parts_of_durations(d: datetime.timedelta) -> None:
 
 
 @given(n=st.integers(-(10**9), 10**9))
-@settings(max_examples=30, deadline=None)
+@examples(15)
 def test_dates_from_numbers(n: int) -> None:
     types, row = {"n": int}, {"n": n}
     assert value_of(this.n.dt.from_timestamp("ms"), types, row) == EPOCH + datetime.timedelta(milliseconds=n)
@@ -193,7 +194,7 @@ def test_fill_na(value: float | None) -> None:
 
 
 @given(f=st.floats(-1e6, 1e6))
-@settings(max_examples=30, deadline=None)
+@examples(15)
 def test_round(f: float) -> None:
     assert value_of(this.f.num.round(2), {"f": float}, {"f": f}) == pytest.approx(round(f, 2), abs=0.0100001)
     assert value_of(this.f.num.round(), {"f": float}, {"f": f}) == round(f)

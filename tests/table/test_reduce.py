@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.delta import Delta
@@ -17,6 +17,7 @@ from asyncpersist.table import reducers
 from asyncpersist.table.functions import if_else, unwrap
 from asyncpersist.table.table import Table
 from asyncpersist.table.this import this
+from tests.examples import examples
 from tests.table.pieces import frame, rows_of, step, table, with_ids
 
 
@@ -56,7 +57,7 @@ def test_no_step_is_made_in_vain(build: Callable[[Table], Table], expected: list
         st.tuples(st.sampled_from("xyz"), st.none() | st.integers(0, 1), st.integers(-9, 9), st.integers(1, 9))
     )
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_reducers_within_expressions(rows: list[tuple[str, int | None, int, int]]) -> None:
     over = table(k=str, j=int | None, a=int, b=int)
     result = over.groupby(this.k, this.j).reduce(

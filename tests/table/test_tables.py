@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncpersist.columnar.delta import ID, Delta
@@ -20,6 +20,7 @@ from asyncpersist.table import reducers
 from asyncpersist.table.functions import if_else
 from asyncpersist.table.table import Table
 from asyncpersist.table.this import left, this
+from tests.examples import examples
 from tests.table.pieces import frame, rows_of, step, table, with_ids
 
 ROWS = [(1, 10, "x"), (2, 20, "y"), (3, 30, "x")]
@@ -72,7 +73,7 @@ def test_filter_drops_false_and_none() -> None:
     rows=st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(-2, 2).filter(bool))),
     consolidated=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@examples(20)
 def test_weights_and_ids_follow_their_rows(rows: list[tuple[int, int, int]], consolidated: bool) -> None:
     over = table(a=int, b=int)
     given_rows = with_ids(frame(over, [row[:2] for row in rows]), range(len(rows)))

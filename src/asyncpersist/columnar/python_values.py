@@ -77,7 +77,7 @@ def column_of(name: str, dtype: DType, values: Sequence[Any]) -> pl.Series:
 
 def fitted(column: pl.Series, dtype: DType) -> pl.Series:
     """A column of any Polars type as one of exactly this type, where no value is lost by it. Raises `Misfit`."""
-    if column.dtype == dtype.polars and dtype.kind != "json" and not _nested(dtype):
+    if column.dtype == dtype.polars and dtype.kind != "json" and not (_nested(dtype) and _holds_none(column, dtype)):
         found = column
     elif (cast := _lossless(column, dtype)) is not None:
         found = cast
@@ -99,6 +99,13 @@ def values_of(column: pl.Series, dtype: DType) -> list[Any]:
     if dtype.kind in _EXACT or (dtype.kind == "list" and dtype.args[0].kind in _EXACT):
         return values
     return [_given(value, dtype) for value in values]
+
+
+def _holds_none(column: pl.Series, dtype: DType) -> bool:
+    """Whether None may lie within a value of a nested type that does not allow it. Quick for lists of plain items."""
+    if dtype.kind != "list" or _nested(dtype.args[0]) or dtype.args[0].kind == "json":
+        return True
+    return not dtype.args[0].optional and bool(column.filter(column.list.len() > 0).explode().null_count())
 
 
 def _nested(dtype: DType) -> bool:

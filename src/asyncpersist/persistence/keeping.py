@@ -1,12 +1,15 @@
 """What each mode and access means: which parts of a run are kept, and which of them a restart finds again.
 
-| mode, with FULL | offsets | source logs | state | outputs that go on | what is logged is |
-|---|---|---|---|---|---|
-| PERSISTING | all | all | all | all | for rebuilding |
-| OPERATOR_PERSISTING | all | of what is taken back by parts | all | all | for rebuilding |
-| SELECTIVE_PERSISTING | named | named | above named sources only | the same | for rebuilding |
-| UDF_CACHING | named | named | none | reached by a named source | not given again |
-| BATCH, SPEEDRUN_REPLAY, REALTIME_REPLAY | named | named, whole | none | none | replayed |
+| mode, with FULL | offsets | source logs | state | caches | outputs that go on | what is logged is |
+|---|---|---|---|---|---|---|
+| PERSISTING | all | all | all | all | all | for rebuilding |
+| OPERATOR_PERSISTING | all | of what is taken back by parts | all | all | all | for rebuilding |
+| SELECTIVE_PERSISTING | named | named | above named sources only | all | the same | for rebuilding |
+| UDF_CACHING | named | named | none | all | reached by a named source | not given again |
+| BATCH, SPEEDRUN_REPLAY, REALTIME_REPLAY | named | named, whole | none | all | none | replayed |
+
+Caches of functions are found by every run, whatever its mode and access, and added to by every one that writes; those
+that a run does not use it carries on.
 
 RECORD keeps offsets and whole logs (of all sources with PERSISTING, else of the named ones), and finds nothing. REPLAY
 keeps nothing, and replays every log there is. OFFSETS_ONLY keeps the offsets that the mode keeps, and outputs go on.

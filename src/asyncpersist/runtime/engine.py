@@ -230,10 +230,10 @@ class Engine:
                 # Nothing is captured before what has no state was filled: until then the root holds more.
                 beginning = self._beginning(stepping, scratch)
                 async with self._between:
+                    if self._turns is not None:
+                        group.start_soon(self._turns.run)
                     if await beginning.fill() and self._turns is not None:
                         self._turns.step()
-                if self._turns is not None:
-                    group.start_soon(self._turns.run)
                 if self._compaction is not None:
                     group.start_soon(self._compaction.run)
                 if (how := self._launch.keeping.replay) is not None:

@@ -54,12 +54,15 @@ class Overflow:
         self._files = []
 
     def meeting(self) -> Iterator[pl.DataFrame]:
-        """All rows with their weights, bucket by bucket, there in the order in which they were added."""
+        """All rows with their weights, by buckets that have any, there in the order in which they were added."""
         for bucket in range(self._buckets):
-            yield pl.concat(
+            pieces = [
                 pl.scan_ipc(path).slice(edges[bucket], edges[bucket + 1] - edges[bucket]).collect()
                 for path, edges in self._files
-            )
+                if edges[bucket] < edges[bucket + 1]
+            ]
+            if pieces:
+                yield pl.concat(pieces)
 
     def parts(self, sign: Literal[-1, 1]) -> Iterator[Delta]:
         """The retractions or the insertions of the whole, no row twice, in pieces; may be asked for repeatedly."""

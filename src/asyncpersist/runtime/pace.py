@@ -25,3 +25,6 @@ class Pace:
         """Says that a tick was answered now, and with it all before it."""
         if self._interval and self._next <= now:
             self._next += self._interval * (math.floor((now - self._next) / self._interval) + 1)
+            # The tick that is now may come out as the next one, as fractions are rounded.
+            while self._next <= now < self._next + self._interval:
+                self._next += self._interval

@@ -9,18 +9,22 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from asyncpersist.disk import Disk
 
-__all__ = ["Call", "CountingDisk", "FailingDisk", "FullDisk", "KillingDisk"]
+__all__ = ["CHANGES", "Call", "CountingDisk", "FailingDisk", "FullDisk", "KillingDisk"]
 
 _T = TypeVar("_T")
 
 Call = tuple[int, str, Path | None]
 """The number of a call, the method, and the path it is about (None where it takes only a descriptor)."""
+
+CHANGES = frozenset({"mkdir", "create", "write", "truncate", "rename", "link", "unlink", "rmdir"})
+"""The methods that change what others see. Between two of them a killed process leaves the same wherever it is killed;
+the rest (`open`, `fsync`, `fsync_directory`, `close`) makes a difference only to a power cut."""
 
 
 class _Numbered(Disk):
@@ -66,6 +70,9 @@ class _Numbered(Disk):
     def unlink(self, path: Path) -> None:
         self._around(self._next("unlink", path), lambda: super(_Numbered, self).unlink(path))
 
+    def rmdir(self, path: Path) -> None:
+        self._around(self._next("rmdir", path), lambda: super(_Numbered, self).rmdir(path))
+
     def fsync_directory(self, path: Path) -> None:
         self._around(self._next("fsync_directory", path), lambda: super(_Numbered, self).fsync_directory(path))
 
@@ -85,18 +92,26 @@ class CountingDisk(_Numbered):
 
 
 class KillingDisk(_Numbered):
-    """Ends its own process with SIGKILL at call number `at`.
+    """Ends its own process with SIGKILL at call number `at`, or at the one of that number among those of `methods`.
 
     `when`: before the call is done, after it, or halfway through its bytes (a call without bytes: before it).
     """
 
-    def __init__(self, at: int, when: Literal["before", "half", "after"] = "before") -> None:
+    def __init__(
+        self,
+        at: int,
+        when: Literal["before", "half", "after"] = "before",
+        methods: Container[str] | None = None,
+    ) -> None:
         super().__init__()
         self._at = at
         self._when = when
+        self._methods = methods
+        self._counted = 0
 
     def _around(self, call: Call, act: Callable[[], _T], data: memoryview | None = None, fd: int = -1) -> _T:
-        if call[0] != self._at:
+        self._counted += self._methods is None or call[1] in self._methods
+        if self._counted != self._at:
             return act()
         if self._when == "after":
             with contextlib.suppress(OSError):

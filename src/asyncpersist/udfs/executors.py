@@ -40,7 +40,8 @@ class SyncExecutor(Executor):
 class AsyncExecutor(Executor):
     """Calls of one epoch side by side; the epoch ends when all have been answered.
 
-    `capacity`: how many at once; None: as many as there are, up to 1000. `timeout`: seconds one attempt may take.
+    `capacity`: how many at once; None: as many as there are, up to 1000, or 64 in threads. `timeout`: seconds one
+    attempt may take.
     """
 
     capacity: int | None = None
@@ -103,9 +104,10 @@ def async_executor(
 ) -> Executor:
     """Calls of one epoch side by side: coroutines in the application's loop, plain functions in threads.
 
-    `capacity`: how many at once; None (default): as many as there are, up to 1000. `timeout`: seconds that one attempt
-    may take, beyond which it has failed and a coroutine is cancelled; None (default): any time. `retry_strategy`: what
-    follows a failure; None (default): the run fails. The order of rows does not depend on that of answers.
+    `capacity`: how many at once; None (default): as many as there are, up to 1000 coroutines, or 64 threads.
+    `timeout`: seconds that one attempt may take, beyond which it has failed and a coroutine is cancelled; None
+    (default): any time. `retry_strategy`: what follows a failure; None (default): the run fails. The order of rows does
+    not depend on that of answers.
 
     Raises `ValueError` or `TypeError` for what cannot be meant.
     """
@@ -133,6 +135,6 @@ def process_executor(processes: int) -> Executor:
     """In so many processes of their own: for functions that hold the interpreter, which the loop shares.
 
     The function must be found by its module and name in another process: defined at the top of a module, which is
-    imported there. Arguments and results are pickled on the way.
+    imported there. So is the program itself, which therefore must start its run under `if __name__ == "__main__":`.
     """
     return ProcessExecutor(processes)

@@ -114,13 +114,11 @@ async def test_several_frames_may_be_under_way(paid: PaidServer) -> None:
 async def test_calls_that_take_too_long_are_cut_off(paid: PaidServer, made: Callable[..., Any]) -> None:
     paid.stalled = {"b"}
     of = function(made(paid), str, result=str, executor=async_executor(timeout=0.05))
-    waiting = asyncio.create_task(outcome(of, ["a", "b"], clock=ManualClock()))
-    answers, failure = await waiting
+    _, failure = await outcome(of, ["b"], clock=ManualClock())
     paid.release()
     assert isinstance(failure, FunctionFailed)
     assert "no answer within 0.05 s" in str(failure)
     assert "('b')" in str(failure)
-    assert answers.values == ["<a>"]
     if made is asking:
         await paid.until(lambda seen: seen.left["b"] == 1)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import polars as pl
 from asyncpersist.clock import Clock
 from asyncpersist.udfs.calling.callables import is_coroutine_function
 from asyncpersist.udfs.calling.failures import TookTooLong, failed
-from asyncpersist.udfs.calling.in_threads import in_threads
+from asyncpersist.udfs.calling.in_threads import InThreads
 from asyncpersist.udfs.calling.runner import CallsCancelled, Positions
 from asyncpersist.udfs.calling.threads import Threads
 from asyncpersist.udfs.calling.turns import Turns
@@ -82,9 +82,10 @@ class LoopCalls:
         self._by_row = not (function.columns or function.max_batch_size)
         self._units: Units = RowUnits(function, clock)
         if not self._by_row:
-            self._units = BatchUnits(function, clock, partial(self._in, self._teller))
-        called = self._units.call
-        self._call = called if self._interruptible else self._in(self._threads, called)
+            self._units = BatchUnits(function, clock, InThreads(self._teller, loop, self._context).awaitable)
+        self._call = self._units.call
+        if not self._interruptible:
+            self._call = InThreads(self._threads, loop, self._context).awaitable(self._units.call)
         self._attempt = self._call if self._timeout is None else self._timed
         self._gone = threading.Event()
 
@@ -143,9 +144,6 @@ class LoopCalls:
             self._reason = self._reason or CallsCancelled()
             self._finish()
 
-    def _in(self, threads: Threads, call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-        return in_threads(call, threads, self._loop, self._context)
-
     # Which calls are to be made.
 
     def _add(self, keys: Positions, arguments: pl.DataFrame) -> None:
@@ -202,13 +200,8 @@ class LoopCalls:
         """Makes one call after the other as long as there is time."""
         task = asyncio.current_task()
         assert task is not None
-        attempt, upcoming, tasks, turns, now = (
-            self._attempt,
-            self._next,
-            self._tasks,
-            self._turns,
-            self._clock.monotonic,
-        )
+        attempt, upcoming, now = self._attempt, self._next, self._clock.monotonic
+        tasks, turns = self._tasks, self._turns
         covered, given, answers = self._covered.append, self._given.append, self._answers.append
         try:
             while self._reason is None and (now() < turns.until or turns.has_begun()) and (unit := upcoming()):
@@ -229,7 +222,7 @@ class LoopCalls:
                     answers(value)
         finally:
             tasks.pop(task, None)
-            if not tasks and not self._waiting:
+            if self._reason is not None or (not tasks and not self._waiting):
                 self._tell()
 
     def _worked(self, task: asyncio.Task[None]) -> None:
@@ -252,9 +245,10 @@ class LoopCalls:
 
     async def _once_more(self, task: asyncio.Task[None], unit: Unit, cause: BaseException | None) -> Any:
         """The answer to a later attempt, or nothing, after the first one has raised `cause`."""
-        attempts, delays = 1, self._retries.delays(self._clock.chance)
+        attempts, delays = 1, None
         while cause is not None and self._may_go_on(task, unit, cause):
             try:
+                delays = delays or self._retries.delays(self._clock.chance)
                 pause = next(delays, None)
             except Exception as exc:  # a strategy of the user's own
                 cause, pause = exc, None

@@ -12,7 +12,7 @@ import polars as pl
 from asyncpersist.clock import Clock, give_way
 from asyncpersist.columnar.python_values import Misfit, column_of, values_of
 from asyncpersist.udfs.calling.callables import positional
-from asyncpersist.udfs.calling.pace import Pace
+from asyncpersist.udfs.calling.pace import SLICE, Pace
 from asyncpersist.udfs.function import Function
 
 __all__ = ["Fitting", "Rows"]
@@ -27,13 +27,16 @@ class Fitting(NamedTuple):
 
 
 class Rows:
-    """Arguments and answers of a function of rows. Each direction is for one thread at a time."""
+    """Arguments and answers of a function of rows. Each direction is for one thread at a time.
 
-    def __init__(self, function: Function, clock: Clock) -> None:
+    `seconds`: for how long `values` may hold the interpreter.
+    """
+
+    def __init__(self, function: Function, clock: Clock, *, seconds: float = SLICE) -> None:
         self.call = positional(function.call, function.keywords)
         self._function = function
         self._clock = clock
-        self._there = Pace()
+        self._there = Pace(seconds)
         self._back = Pace()
 
     @property

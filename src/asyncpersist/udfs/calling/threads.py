@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from queue import SimpleQueue
 
 __all__ = ["Threads"]
 
@@ -18,30 +18,36 @@ class Threads:
     def __init__(self, name: str, most: int) -> None:
         self._name = name
         self._most = most
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._changed = threading.Condition()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._spare = 0  # threads for which there is no job
+        self._backlog = 0  # jobs for which there is no thread
         self._closed = False
 
     def do(self, job: Callable[[], None]) -> bool:
         """Has it done as soon as a thread is free. False: it is closed, and the job will not be done."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return False
-            self._jobs.append(job)
-            if self._idle < len(self._jobs) and len(self._threads) < self._most:
+            if self._spare:
+                self._spare -= 1
+            elif len(self._threads) < self._most:
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            self._changed.notify()
-            return True
+            else:
+                self._backlog += 1
+            self._jobs.put(job)
+        return True
 
     def close(self) -> None:
         """Lets the threads end once the jobs that are there are done. Idempotent."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for _ in self._threads:
+                    self._jobs.put(None)
 
     def join(self, seconds: float) -> None:
         """Waits so long at most for each thread to end, after `close`."""
@@ -50,14 +56,11 @@ class Threads:
                 thread.join(seconds)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._jobs:
-                    if self._closed:
-                        return
-                    self._idle += 1
-                    self._changed.wait()
-                    self._idle -= 1
-                job = self._jobs.popleft()
+        while (job := self._jobs.get()) is not None:
             job()
             del job
+            with self._lock:
+                if self._backlog:
+                    self._backlog -= 1
+                else:
+                    self._spare += 1

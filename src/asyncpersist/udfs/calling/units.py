@@ -14,6 +14,7 @@ from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.batches import Batches
 from asyncpersist.udfs.calling.callables import is_coroutine_function
 from asyncpersist.udfs.calling.failures import misfitting
+from asyncpersist.udfs.calling.pace import SLICE
 from asyncpersist.udfs.calling.rows import Rows
 from asyncpersist.udfs.calling.runner import Positions
 from asyncpersist.udfs.function import Function
@@ -59,7 +60,7 @@ class RowUnits:
 
     def __init__(self, function: Function, clock: Clock) -> None:
         self._function = function
-        self._rows = Rows(function, clock)
+        self._rows = Rows(function, clock, seconds=SLICE / 4)
         self.call = self._rows.call
 
     @property

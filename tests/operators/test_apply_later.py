@@ -11,6 +11,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from asyncpersist.cli.state_rows import key_of
 from asyncpersist.columnar.arrangement import NotThere
 from asyncpersist.columnar.delta import ID, Delta
 from asyncpersist.dtypes import DType
@@ -303,6 +304,19 @@ def test_rows_without_ids_are_told_apart_by_counting() -> None:
     net.take(operator.step([change(((0, 7, "x", ()), -2))]))
     assert len(net.rows) == 1
     assert next(iter(net.rows)).startswith("('y'")
+
+
+def test_the_keys_of_states_can_be_told_from_their_columns() -> None:
+    calls = Calls()
+    calls.hits = {2}
+    operator = made(calls, identified=False)
+    plain = delta([((0, 7, "x", (1.0,)), 1), ((0, 2, "x", (1.0,)), 1)])
+    operator.step([Delta(plain.rows.drop(ID), plain.weights)])
+    assert list(operator.states()) == ["waiting", "answers", "copies"]
+    for name, state in operator.states().items():
+        captured = state.capture()
+        assert captured is not None
+        assert key_of(name, captured.rows.columns) == state.key
 
 
 def test_a_function_of_nothing() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import asyncpersist as ap
 from asyncpersist.errors import FunctionFailed, GraphError, SchemaError
 from asyncpersist.persistence import Backend, Config
 from tests.udfs.later import Asked, Given, Row, Seen, seen
+from tests.udfs.later_job import COUNT
 
 PENDING = ap.PENDING
 
@@ -192,11 +195,7 @@ async def test_a_static_run_without_new_input_ends_with_the_answers_that_were_ou
     await ap.run(made, persistence_config=config(tmp_path))
     assert sorted(again.calls) == [0, 20]
     assert told.in_order == ["{'k': 0, 'f': 0}", "{'k': 2, 'f': 20}"]
-    changes = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()]
-    held: list[tuple[str, str]] = []
-    for k, f, _, diff in changes[1:]:
-        held.append((k, f)) if diff == "1" else held.remove((k, f))
-    assert sorted(held) == [("0", "0"), ("1", "1"), ("2", "20")]
+    assert held(tmp_path / "out.csv") == {"0,0": 1, "1,1": 1, "2,20": 1}
     await ap.run(graph(Asked())[0], persistence_config=config(tmp_path))
 
 
@@ -219,6 +218,40 @@ async def test_a_new_output_is_told_what_is_pending_and_what_is_not(tmp_path: Pa
         await again.until(lambda: again.calls == [20])
         again.answer(20, 200)
         await told.until({"k": 1, "x": "", "f": 100}, {"k": 2, "x": "", "f": 200})
+
+
+async def test_killed_while_calls_are_outstanding(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"k": k, "a": k}) + "\n" for k in range(COUNT))
+    (tmp_path / "in.jsonl").write_text(lines)
+
+    async def start(*arguments: str) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", "tests.udfs.later_job", str(tmp_path), *arguments)
+        root = Path(__file__).parents[2]
+        return await asyncio.create_subprocess_exec(*command, cwd=root, stdout=asyncio.subprocess.PIPE)
+
+    process = await start()
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"saved\n"
+    process.kill()
+    await process.wait()
+    before = (tmp_path / "calls").read_text().split()
+    assert sorted(map(int, before)) == list(range(COUNT))
+    process = await start("all")
+    assert await process.wait() == 0
+    again = (tmp_path / "calls").read_text().split()[COUNT:]
+    assert sorted(map(int, again)) == [a for a in range(COUNT) if a % 3]
+    assert held(tmp_path / "out.csv") == Counter(f"{k},{10 * k}" for k in range(COUNT))
+    assert held(tmp_path / "total.csv") == {str(10 * sum(range(COUNT))): 1}
+
+
+def held(path: Path) -> Counter[str]:
+    """What an output holds in the end; what was taken back must have been there."""
+    rows: Counter[str] = Counter()
+    for line in path.read_text().splitlines()[1:]:
+        row, _, diff = line.rsplit(",", 2)
+        rows[row] += int(diff)
+        assert rows[row] >= 0
+    return +rows
 
 
 class Plain(ap.Schema):

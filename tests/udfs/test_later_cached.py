@@ -34,9 +34,7 @@ class Job:
         self.asked = asked
         f = ap.udf(return_type=int, executor=executor, cache_strategy=cache, version=1)(self.called)
         with ap.Graph() as self.graph:
-            tables = [
-                ap.io.python.read(one, schema=Keyed, name=name) for one, name in zip(given, names, strict=True)
-            ]
+            tables = [ap.io.python.read(one, schema=Keyed, name=name) for one, name in zip(given, names, strict=True)]
             self.one, self.two = (seen(t.select(t.k, f=f(t.a)), name=f"out {n}") for n, t in enumerate(tables))
 
     async def called(self, a: int) -> Any:

@@ -220,6 +220,31 @@ async def test_a_new_output_is_told_what_is_pending_and_what_is_not(tmp_path: Pa
         await told.until({"k": 1, "x": "", "f": 100}, {"k": 2, "x": "", "f": 200})
 
 
+async def test_rows_that_wait_for_several_answers_go_on_waiting(tmp_path: Path) -> None:
+    def graph(one: Asked, two: Asked) -> tuple[ap.Graph, Seen]:
+        with ap.Graph() as made:
+            table = ap.io.python.read(given, schema=Keyed, name="rows")
+            told = seen(table.select(table.k, f=later(one)(table.a), g=later(two)(table.x)), name="out")
+        return made, told
+
+    given, one, two = Given(), Asked(), Asked()
+    made, told = graph(one, two)
+    async with ap.Runtime(made, persistence_config=config(tmp_path)):
+        given.give(row(1, 10, "x"), row(2, 20, "y"))
+        one.answer(10, 100)
+        two.answer("y", 5)
+        await told.until({"k": 1, "f": 100, "g": PENDING}, {"k": 2, "f": PENDING, "g": 5})
+    one, two = Asked(), Asked()
+    before, (made, told) = told, graph(one, two)
+    told.goes_on(before)
+    async with ap.Runtime(made, persistence_config=config(tmp_path)):
+        two.answer("x", 6)
+        await told.until({"k": 1, "f": 100, "g": 6}, {"k": 2, "f": PENDING, "g": 5})
+        one.answer(20, 200)
+        await told.until({"k": 1, "f": 100, "g": 6}, {"k": 2, "f": 200, "g": 5})
+    assert (one.calls, two.calls) == ([20], ["x"])
+
+
 async def test_killed_while_calls_are_outstanding(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"k": k, "a": k}) + "\n" for k in range(COUNT))
     (tmp_path / "in.jsonl").write_text(lines)

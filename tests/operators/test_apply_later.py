@@ -18,6 +18,8 @@ from asyncpersist.dtypes import DType
 from asyncpersist.operators.apply_later import ApplyLater
 from asyncpersist.operators.await_futures import AwaitFutures
 from asyncpersist.operators.calls import Call
+from asyncpersist.operators.group_by import GroupBy
+from asyncpersist.operators.reducers.reduction import Reduction
 from asyncpersist.operators.remembered import ARGUMENTS
 from tests.operators.oracle import Saved
 
@@ -133,6 +135,17 @@ class Oracle:
             found += Counter({next(iter(held((row[2], value, row[0])))): weight})
         return found
 
+    def groups(self) -> Counter[str]:
+        """By x, of the rows that are answered: how many there are, and the last answer in the order of texts."""
+        values: dict[Any, list[Any]] = {}
+        for row in self.rows.elements():
+            if self.key(row) in self.answers:
+                values.setdefault(row[2], []).append(self.answers[self.key(row)])
+        return Counter(
+            repr((x, len(of), max((value for value in of if value is not None), default=None)))
+            for x, of in values.items()
+        )
+
 
 KEYS = st.integers(0, 3)
 ROWS = st.tuples(KEYS, st.integers(0, 2), st.sampled_from([None, "", "ü"]), st.sampled_from([(), (0.5,), (-0.0, 1.0)]))
@@ -145,6 +158,8 @@ def test_it_says_what_a_recomputation_says(data: st.DataObject) -> None:
     calls, net, awaited, oracle, saved = Calls(), Net(), Net(), Oracle(), Saved()
     calls.hits = {2}
     operator, awaits = made(calls), AwaitFutures({"x": COLUMNS["x"], "f": CALL.dtype.as_future()}, ids=True)
+    reductions = [Reduction("n", "count", None, None), Reduction("m", "max", "f", CALL.dtype)]
+    grouping, groups = GroupBy({"x": COLUMNS["x"]}, reductions), Net()
     number = 0
     for _ in range(data.draw(st.integers(1, 8))):
         rows: list[tuple[Row, int]] = []
@@ -177,7 +192,9 @@ def test_it_says_what_a_recomputation_says(data: st.DataObject) -> None:
         event(f"answers race rows: {bool(rows) and bool(calls.answers)}")
         output = operator.step([delta(rows)])
         net.take(output)
-        awaited.take(awaits.step([output]))
+        answered = awaits.step([output])
+        awaited.take(answered)
+        groups.take(grouping.step([answered]))
         assert net.rows == oracle.output()
         assert awaited.rows == Counter(
             {
@@ -186,6 +203,7 @@ def test_it_says_what_a_recomputation_says(data: st.DataObject) -> None:
                 if "'done': True" in row
             }
         )
+        assert groups.rows == oracle.groups()
         waiting = {oracle.key(row) for row in oracle.rows} - oracle.answers.keys()
         assert {(key[0], a, tuple(items)) for key, (a, items) in calls.under_way.items()} == waiting
         if data.draw(st.booleans()):

@@ -15,6 +15,7 @@
 | `Json` | json | String, compact JSON text |
 | `numpy.ndarray` | array | Struct(data: List(Float64), shape: List(Int64)) |
 | `Pointer` | pointer | UInt128 |
+| `PyObjectWrapper` | object | Binary, pickled |
 | `T or None`, `Optional[T]` | the same, optional | the same |
 """
 
@@ -24,14 +25,14 @@ import datetime
 import types
 import typing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
 
 from asyncpersist.errors import SchemaError
 
-__all__ = ["DType", "DateTimeNaive", "DateTimeUtc", "Duration", "Json", "Pointer"]
+__all__ = ["DType", "DateTimeNaive", "DateTimeUtc", "Duration", "Json", "Pointer", "PyObjectWrapper", "wrap_py_object"]
 
 
 class DateTimeNaive(datetime.datetime):
@@ -59,6 +60,36 @@ class Pointer(int):
     __str__ = __repr__
 
 
+_T = TypeVar("_T")
+
+
+class PyObjectWrapper(Generic[_T]):
+    """Annotation of any Python object, and what holds one: ``-> PyObjectWrapper`` and ``return wrap_py_object(x)``.
+
+    Such values are pickled, in memory, in state and in caches, and unpickled where a function or a callback takes
+    them: only use them with state that nobody else may write. All other types are plain data.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: _T) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"PyObjectWrapper({self.value!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PyObjectWrapper) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+def wrap_py_object(value: _T) -> PyObjectWrapper[_T]:
+    """A Python object as a value of a column; see `PyObjectWrapper`."""
+    return PyObjectWrapper(value)
+
+
 _SIMPLE: dict[Any, str] = {
     int: "int",
     float: "float",
@@ -74,6 +105,7 @@ _SIMPLE: dict[Any, str] = {
     dict: "json",
     np.ndarray: "array",
     Pointer: "pointer",
+    PyObjectWrapper: "object",
 }
 
 _POLARS: dict[str, pl.DataType] = {
@@ -88,6 +120,7 @@ _POLARS: dict[str, pl.DataType] = {
     "json": pl.String(),
     "array": pl.Struct({"data": pl.List(pl.Float64()), "shape": pl.List(pl.Int64())}),
     "pointer": pl.UInt128(),
+    "object": pl.Binary(),
 }
 
 
@@ -134,6 +167,8 @@ class DType:
             return DType("tuple", args=tuple(DType.of(arg, where=where) for arg in args))
         elif origin is np.ndarray:
             return DType("array")
+        elif origin is PyObjectWrapper:
+            return DType("object")
         raise SchemaError(
             f"{where}: {annotation!r} is no column type. Use int, float, bool, str, bytes, datetime, timedelta, "
             "DateTimeUtc, list[T], tuple[...], Json, numpy.ndarray, or one of them with `| None`."

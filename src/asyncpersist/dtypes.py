@@ -52,10 +52,15 @@ class Json:
 
 
 class Pointer(int):
-    """A row's 128-bit id. It is an int that prints short."""
+    """A row's 128-bit id. It is an int that prints short, as a few digits that most likely differ from row to row.
+
+    So the text is for people. What names the row is the int; files have all of it in hexadecimal.
+    """
 
     def __repr__(self) -> str:
-        return f"^{int(self):032X}"[:9]
+        # Neither half alone tells the rows of one source, or of one group, apart.
+        mixed = (int(self) ^ int(self) >> 64) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+        return f"^{mixed >> 32:08X}"
 
     __str__ = __repr__
 

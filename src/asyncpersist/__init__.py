@@ -7,7 +7,16 @@ after a kill a run goes on where it was. ``import asyncpersist as ap``, define t
 from __future__ import annotations
 
 from asyncpersist import errors, io, persistence, udfs
-from asyncpersist.dtypes import PENDING, DateTimeNaive, DateTimeUtc, Duration, Json, Pointer
+from asyncpersist.dtypes import (
+    PENDING,
+    DateTimeNaive,
+    DateTimeUtc,
+    Duration,
+    Json,
+    Pointer,
+    PyObjectWrapper,
+    wrap_py_object,
+)
 from asyncpersist.graph.context import Graph
 from asyncpersist.persistence import PersistenceMode, SnapshotAccess
 from asyncpersist.runtime.runtime import Runtime, run
@@ -42,6 +51,7 @@ __all__ = [
     "Json",
     "PersistenceMode",
     "Pointer",
+    "PyObjectWrapper",
     "Runtime",
     "Schema",
     "SnapshotAccess",
@@ -72,6 +82,7 @@ __all__ = [
     "udf",
     "udfs",
     "unwrap",
+    "wrap_py_object",
 ]
 
 __version__ = "0.1.0"

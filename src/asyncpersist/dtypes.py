@@ -15,6 +15,7 @@
 | `Json` | json | String, compact JSON text |
 | `numpy.ndarray` | array | Struct(data: List(Float64), shape: List(Int64)) |
 | `Pointer` | pointer | UInt128 |
+| `PyObjectWrapper` | object | Binary, pickled |
 | none: what a function gives that answers later | future | Struct(done: Boolean, value: T) |
 | `T or None`, `Optional[T]` | the same, optional | the same |
 """
@@ -25,14 +26,25 @@ import datetime
 import types
 import typing
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 import polars as pl
 
 from asyncpersist.errors import SchemaError
 
-__all__ = ["PENDING", "DType", "DateTimeNaive", "DateTimeUtc", "Duration", "Json", "Pending", "Pointer"]
+__all__ = [
+    "PENDING",
+    "DType",
+    "DateTimeNaive",
+    "DateTimeUtc",
+    "Duration",
+    "Json",
+    "Pending",
+    "Pointer",
+    "PyObjectWrapper",
+    "wrap_py_object",
+]
 
 
 class DateTimeNaive(datetime.datetime):
@@ -52,10 +64,15 @@ class Json:
 
 
 class Pointer(int):
-    """A row's 128-bit id. It is an int that prints short."""
+    """A row's 128-bit id. It is an int that prints short, as a few digits that most likely differ from row to row.
+
+    So the text is for people. What names the row is the int; files have all of it in hexadecimal.
+    """
 
     def __repr__(self) -> str:
-        return f"^{int(self):032X}"[:9]
+        # Neither half alone tells the rows of one source, or of one group, apart.
+        mixed = (int(self) ^ int(self) >> 64) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+        return f"^{mixed >> 32:08X}"
 
     __str__ = __repr__
 
@@ -79,6 +96,36 @@ PENDING: Final[Pending] = object.__new__(Pending)
 """What stands for the value of a future that is not answered yet. There is one."""
 
 
+_T = TypeVar("_T")
+
+
+class PyObjectWrapper(Generic[_T]):
+    """Annotation of any Python object, and what holds one: ``-> PyObjectWrapper`` and ``return wrap_py_object(x)``.
+
+    Such values are pickled, in memory, in state and in caches, and unpickled where a function or a callback takes
+    them: only use them with state that nobody else may write. All other types are plain data.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: _T) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"PyObjectWrapper({self.value!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PyObjectWrapper) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+def wrap_py_object(value: _T) -> PyObjectWrapper[_T]:
+    """A Python object as a value of a column; see `PyObjectWrapper`."""
+    return PyObjectWrapper(value)
+
+
 _SIMPLE: dict[Any, str] = {
     int: "int",
     float: "float",
@@ -94,6 +141,7 @@ _SIMPLE: dict[Any, str] = {
     dict: "json",
     np.ndarray: "array",
     Pointer: "pointer",
+    PyObjectWrapper: "object",
 }
 
 _POLARS: dict[str, pl.DataType] = {
@@ -108,6 +156,7 @@ _POLARS: dict[str, pl.DataType] = {
     "json": pl.String(),
     "array": pl.Struct({"data": pl.List(pl.Float64()), "shape": pl.List(pl.Int64())}),
     "pointer": pl.UInt128(),
+    "object": pl.Binary(),
 }
 
 
@@ -169,6 +218,8 @@ class DType:
             return DType("tuple", args=tuple(DType.of(arg, where=where) for arg in args))
         elif origin is np.ndarray:
             return DType("array")
+        elif origin is PyObjectWrapper:
+            return DType("object")
         raise SchemaError(
             f"{where}: {annotation!r} is no column type. Use int, float, bool, str, bytes, datetime, timedelta, "
             "DateTimeUtc, list[T], tuple[...], Json, numpy.ndarray, or one of them with `| None`."

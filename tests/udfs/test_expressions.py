@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import polars as pl
 import pytest
 
 import asyncpersist as ap
-from asyncpersist.errors import ColumnNotFound, GraphError, SchemaError
+from asyncpersist.errors import ColumnNotFound, FunctionFailed, GraphError, SchemaError
 from tests.udfs.pieces import minus, outcome, plus
 
 
@@ -203,6 +204,26 @@ async def test_what_is_returned_may_be_of_any_type_of_column() -> None:
             plus(ROWS[0]),
         )
         assert columns(found.rows, "c") == [(value,)]
+
+
+async def test_python_objects_are_opt_in(tmp_path: Path) -> None:
+    def made(a: int) -> ap.PyObjectWrapper[complex]:
+        return ap.wrap_py_object(complex(a, 1))
+
+    def read(value: ap.PyObjectWrapper[complex]) -> float:
+        return value.value.real
+
+    found = await outcome(
+        lambda t: t.select(c=ap.udf(made)(t.a)).with_columns(d=ap.udf(read)(ap.this.c)), Pair, plus(*ROWS[:2])
+    )
+    assert columns(found.rows, "c", "d") == [(ap.wrap_py_object(1 + 1j), 1.0), (ap.wrap_py_object(2 + 1j), 2.0)]
+    with pytest.raises(FunctionFailed, match="expected object, got 3"):
+        await outcome(
+            lambda t: t.select(c=ap.apply_with_type(lambda a: 3, ap.PyObjectWrapper, t.a)), Pair, plus(ROWS[0])
+        )
+    with ap.Graph(), pytest.raises(SchemaError, match="are Python objects, which files cannot hold"):
+        table = ap.io.python.read(_Nothing(), schema=Pair)
+        ap.io.csv.write(table.select(c=ap.udf(made)(table.a)), tmp_path / "out.csv")
 
 
 async def test_classes_and_partials_and_builtins() -> None:

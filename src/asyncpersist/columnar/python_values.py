@@ -13,6 +13,7 @@
 | array | a NumPy array or (nested) list of numbers | `numpy.ndarray` of float64 |
 | pointer | an int of 128 bits | `Pointer` |
 | future | never | its value, or `PENDING` |
+| object | a `PyObjectWrapper`, whose value is pickled | the same |
 
 None fits an optional column. The fast way takes what consists of exactly these types; whatever else is looked at value
 by value, which decides.
@@ -23,13 +24,14 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from asyncpersist.dtypes import PENDING, DType, Pointer
+from asyncpersist.dtypes import PENDING, DType, Pointer, PyObjectWrapper
 
 __all__ = ["Misfit", "column_of", "fitted", "values_of"]
 
@@ -275,6 +277,15 @@ def _json(value: Any, dtype: DType) -> str:
         raise _Unfit(f"expected {dtype}, got a number that is too large") from exc
 
 
+def _object(value: Any, dtype: DType) -> bytes:
+    if not isinstance(value, PyObjectWrapper):
+        raise _unfit(value, dtype)
+    try:
+        return pickle.dumps(value.value)
+    except Exception as exc:  # whatever the object raises
+        raise _Unfit(f"expected {dtype}, got what cannot be pickled: {exc}") from exc
+
+
 def _pointer(value: Any, dtype: DType) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 128:
         raise _unfit(value, dtype)
@@ -295,6 +306,7 @@ _STORED: dict[str, Callable[[Any, DType], Any]] = {
     "tuple": _tuple,
     "array": _array,
     "pointer": _pointer,
+    "object": _object,
 }
 
 
@@ -309,4 +321,6 @@ def _given(value: Any, dtype: DType) -> Any:
         return tuple(_given(item, arg) for item, arg in zip(value.values(), dtype.args, strict=True))
     if dtype.kind == "array":
         return np.array(value["data"], np.float64).reshape(value["shape"])
+    if dtype.kind == "object":
+        return PyObjectWrapper(pickle.loads(value))
     return Pointer(value) if dtype.kind == "pointer" else value

@@ -114,9 +114,9 @@ def schema_columns(schema: Any, where: str) -> tuple[dict[str, DType], dict[str,
         raise TypeError(f"{where}: schema must be a subclass of Schema, got {schema!r}")
     columns = dict(schema.dtypes())
     refuse_futures(columns, where)
-    pointers = [column for column, dtype in columns.items() if "pointer" in str(dtype)]
-    if pointers:
-        raise SchemaError(f"{where}: the columns {pointers} are pointers, which cannot be read from files")
+    for kind, what in (("pointer", "pointers"), ("object", "Python objects")):
+        if found := [column for column, dtype in columns.items() if kind in str(dtype)]:
+            raise SchemaError(f"{where}: the columns {found} are {what}, which cannot be read from files")
     return columns, dict(schema.default_values()), schema.primary_key_columns()
 
 
@@ -138,6 +138,8 @@ def add_output(table: Table, sink: Sink, definition: Mapping[str, Any], *, name:
         if isinstance(source, FileSource) and source.dead_letters is not None:
             _refuse_shared(os.path.realpath(source.dead_letters), sink.identity)
     columns = {column: str(dtype) for column, dtype in table.columns.items()}
+    if sink.output is not None and (objects := [name for name, dtype in columns.items() if "object" in dtype]):
+        raise SchemaError(f"{sink.identity}: the columns {objects} are Python objects, which files cannot hold")
     definition = {**definition, "columns": columns}
     graph.add(SinkNode(kind="sink", definition=definition, inputs=(table.node,), name=name, sink=sink))
 

@@ -22,6 +22,7 @@ _POSITION = "__position"
 
 Column = Callable[[], pl.Series]
 Weights = npt.NDArray[np.int64]
+Slots = npt.NDArray[np.int64]
 
 
 class Apply(Operator):
@@ -29,8 +30,8 @@ class Apply(Operator):
 
     What is `remembered` is called for a row when it comes, and given out once more when it is taken back, from state.
     Rows are told apart by `ID`, which the input then has, or, without `identified`, by counting equal ones. A row that
-    comes again with equal arguments in the epoch that takes it back keeps what it had. Other functions are called
-    whenever a row comes or is taken back. `forgets` makes all of them such: nothing is ever taken back, nor told again.
+    comes again with equal arguments in the epoch that takes it back keeps what it had; so does another one. Other
+    functions are called whenever a row comes or is taken back. `forgets` makes all of them such: nothing is ever taken back, nor told again.
     `bind` says who calls, before the first step.
     """
 
@@ -111,7 +112,8 @@ class Apply(Operator):
         again: bool,
     ) -> Column:
         # A frame without columns has a height all the same.
-        arguments = rows.select(call.arguments) if call.arguments else pl.DataFrame(height=rows.height)
+        columns = [rows[name].alias(str(place)) for place, name in enumerate(call.arguments)]
+        arguments = pl.DataFrame(columns) if columns else pl.DataFrame(height=rows.height)
         remembered = self._remembered.get(call.output)
         if not rows.height:
             return lambda: pl.Series(call.output, [], call.dtype.polars)
@@ -157,16 +159,49 @@ class _Step:
             raise remembered.unknown(self._distinct.select(ID, ARGUMENTS).filter(pl.Series(lacking)))
         # What comes and goes within the epoch never was: it needs no call.
         self._new &= self._weights > 0
+        self._heirs, heritage = self._inherited()
+        self._heritage = remembered.get(heritage)
+        self._called = self._new.copy()
+        self._called[self._heirs] = False
         self._answers: Answers | None = None
-        if self._new.any():
-            positions = self._distinct[_POSITION].to_numpy()[self._new]
+        if self._called.any():
+            positions = self._distinct[_POSITION].to_numpy()[self._called]
             chosen = arguments[positions] if arguments.width else pl.DataFrame(height=len(positions))
             self._answers = caller.begin(chosen)
+
+    def _inherited(self) -> tuple[Slots, Slots]:
+        """Of keys that come, those whose arguments a key has that goes, and the slots of these, one for each.
+
+        A line of a file that moves up, a file that is renamed, gives rows other ids; they are what they were all the
+        same.
+        """
+        none = np.empty(0, np.int64)
+        leaves = np.flatnonzero((self._slots >= 0) & (self._weights < 0))
+        leaves = leaves[self._remembered.counts(self._slots[leaves]) + self._weights[leaves] == 0]
+        comes = np.flatnonzero(self._new)
+        if not (len(leaves) and len(comes)):
+            return none, none
+        hashes = self._distinct[ARGUMENTS]
+        numbered = [
+            pl.DataFrame({ARGUMENTS: hashes.gather(places), name: places}).with_columns(
+                pl.int_range(pl.len()).over(ARGUMENTS).alias(_POSITION)
+            )
+            for name, places in (("come", comes), ("leave", leaves))
+        ]
+        pairs = numbered[0].join(numbered[1], on=[ARGUMENTS, _POSITION], maintain_order="left")
+        return pairs["come"].to_numpy(), self._slots[pairs["leave"].to_numpy()]
 
     def column(self) -> pl.Series:
         """Waits for the answers, and takes them into the state."""
         call, remembered = self._call, self._remembered
-        values = pl.Series([], dtype=call.dtype.polars) if self._answers is None else self._answers()
+        answers = pl.Series([], dtype=call.dtype.polars) if self._answers is None else self._answers()
+        values = answers
+        if len(self._heirs):
+            new = np.flatnonzero(self._new)
+            order = np.argsort(np.concatenate([np.flatnonzero(self._called), self._heirs]))
+            assert len(order) == len(new)
+            parts = [part.alias("").cast(call.dtype.polars) for part in (answers, self._heritage)]
+            values = pl.concat(parts).gather(order)
         known = self._slots >= 0
         parts = [remembered.get(self._slots[known]), values]
         index = np.full(len(self._slots), -1, np.int64)

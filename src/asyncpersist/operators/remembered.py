@@ -47,6 +47,10 @@ class Remembered:
         known[known] = self._rows.weights[slots[known]] > 0
         return np.where(known, slots, -1)
 
+    def counts(self, slots: Slots) -> Weights:
+        """How often that is there."""
+        return self._rows.weights[slots]
+
     def get(self, slots: Slots) -> pl.Series:
         """What was returned."""
         return self._values.get(slots)

@@ -12,7 +12,7 @@ from asyncpersist.udfs.calling.runner import CallsCancelled
 
 __all__ = ["AnswerWriter"]
 
-_SOON = 0.1
+_SOON = 0.02
 """Seconds within which answers that nobody waits for yet are gathered into one write."""
 
 Put = Callable[[Callable[[], Sequence[StateSegment]]], Awaitable[None]]

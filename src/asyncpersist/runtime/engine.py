@@ -127,6 +127,10 @@ class Engine:
             self._stop_reading()
         self._wake.set()
 
+    def cancel_calls(self) -> None:
+        """Ends the functions that are being called, and with them the epoch that waits for them."""
+        self._functions.cancel()
+
     async def snapshot(self, keep: str | None = None) -> Manifest:
         """The manifest of a snapshot whose barrier is after this call, kept under a name if one is given."""
         if self._turns is None:
@@ -252,7 +256,7 @@ class Engine:
                 await anyio.lowlevel.checkpoint()
                 raise RunStopped(
                     "the run was stopped while functions had not answered for the epoch under way; none of it counts. "
-                    "The next run goes on from the last snapshot, and caches have what was answered."
+                    "The next run goes on from the last snapshot; what was answered is kept by functions with a cache."
                 ) from exc
             except StoppedEarly:
                 if self._turns is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import anyio.to_thread
 
@@ -23,6 +21,7 @@ from asyncpersist.udfs.caching.table import CacheTable
 from asyncpersist.udfs.calling.choosing import check_executor, runner_for
 from asyncpersist.udfs.calling.runner import Runner
 from asyncpersist.udfs.function import Function
+from asyncpersist.udfs.identity import are_same
 from asyncpersist.udfs.later.later_calls import LaterCalls
 
 __all__ = ["Functions"]
@@ -201,35 +200,8 @@ def _refuse_alike(functions: Sequence[Function]) -> None:
     known: dict[str, Function] = {}
     for function in functions:
         other = known.setdefault(function.digest, function)
-        if function.cache is not None and not _same(function.call, other.call):
+        if function.cache is not None and not are_same(function.call, other.call):
             raise GraphError(
                 f"there are two different functions {function.name}, whose cached results could not be told apart: "
                 "give one of them another name, or each a version= of its own."
             )
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two callables do the same: those of equal instances of a class do."""
-    if one == other:
-        return True
-    if getattr(one, "__self__", None) is not None and getattr(other, "__self__", None) is not None:
-        return bool(getattr(one, "__func__", one) == getattr(other, "__func__", other))
-    return _made_of(one) is not None and _made_of(one) == _made_of(other)
-
-
-@dataclass(frozen=True)
-class _Made:
-    code: Any
-    defaults: Any
-    cells: Any
-
-
-def _made_of(function: Any) -> _Made | None:
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return None
-    try:
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:
-        return None
-    return _Made(code, (function.__defaults__, function.__kwdefaults__), cells)

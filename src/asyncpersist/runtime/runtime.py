@@ -31,8 +31,10 @@ class Runtime:
     """Runs a graph inside the caller's event loop.
 
     ``async with Runtime(graph, persistence_config=config) as runtime:`` returns once the state is loaded; errors of
-    recovery are raised there. Leaving takes a last snapshot. A failure meanwhile does not cancel the body: `wait`,
-    leaving, and pending calls raise it, and `ready` turns false. Entering and leaving may happen in different tasks.
+    recovery are raised there. Leaving takes a last snapshot. A cancellation does not wait for functions that are being
+    called: they are cancelled as well, and the last snapshot is then the one before their epoch. A failure meanwhile
+    does not cancel the body: `wait`, leaving, and pending calls raise it, and `ready` turns false. Entering and leaving
+    may happen in different tasks.
 
     `graph`: what to run, by default the graph that definitions go to here.
     `persistence_config`: where and how often snapshots are kept; None keeps nothing.
@@ -100,6 +102,8 @@ class Runtime:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError) and self._engine is not None:
+            self._engine.cancel_calls()
         try:
             await self.stop()
         except Exception as failure:
@@ -201,7 +205,7 @@ async def run(
 ) -> None:
     """Runs a graph until its sources end: `Runtime` and `wait`, with the same arguments.
 
-    Cancelling it takes a last snapshot. Raises the run's error.
+    Cancelling it takes a last snapshot, as `Runtime` does. Raises the run's error.
     """
     async with Runtime(
         graph,

@@ -21,7 +21,7 @@ __all__ = ["SnapshotTurns"]
 
 _PATIENCE = 0.25
 """Seconds for which a turn waits for a barrier before it commits what is new in caches without one."""
-_TICK = 1.0
+_TICK = 0.2
 """Seconds between such commits where snapshots follow epochs and no timer."""
 
 

@@ -11,12 +11,12 @@ from asyncpersist.dtypes import DType
 from asyncpersist.errors import GraphError
 from asyncpersist.table.application import Application
 from asyncpersist.table.expression import as_expression
-from asyncpersist.udfs.annotations import columns_of, result_of
+from asyncpersist.udfs.annotations import check_arguments, columns_of, result_of
 from asyncpersist.udfs.caches import CacheStrategy
 from asyncpersist.udfs.calling.choosing import check_executor
 from asyncpersist.udfs.executors import Executor, FullyAsyncExecutor, async_executor, auto_executor
 from asyncpersist.udfs.function import Columns, Function
-from asyncpersist.udfs.identity import plain_attributes, qualified_name
+from asyncpersist.udfs.identity import qualified_name, settings_of
 
 __all__ = ["UDF", "apply", "apply_async", "apply_with_type", "udf"]
 
@@ -67,6 +67,8 @@ class UDF:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Application:
         """What it returns for these columns. Raises `GraphError` if the arguments do not fit its parameters."""
+        if "_options" not in vars(self):
+            raise TypeError(f"{type(self).__name__}.__init__ has to call super().__init__(), with the options if any")
         options = self._options
         try:
             inspect.signature(self.func).bind(*args, **kwargs)
@@ -76,11 +78,7 @@ class UDF:
             pass  # some built-in functions do not say what they take
         keywords = tuple(sorted(kwargs))
         every = (*args, *(kwargs[name] for name in keywords))
-        return Application(
-            _Named(options, {} if isinstance(self, _FunctionUDF) else plain_attributes(self)),
-            tuple(map(as_expression, every)),
-            keywords,
-        )
+        return Application(_Named(options, settings_of(self.func)), tuple(map(as_expression, every)), keywords)
 
     def __repr__(self) -> str:
         return f"udf {self._options.label}"
@@ -112,6 +110,8 @@ class _Options:
     ) -> None:
         if not callable(func):
             raise TypeError(f"udf takes a function, not {func!r}")
+        if isinstance(func, type):
+            raise TypeError(f"{func.__name__} is a class: make it a subclass of UDF, with a method __wrapped__")
         self.func = func
         self.name = qualified_name(func)
         self.label = self.name.rpartition(".")[2]
@@ -168,6 +168,9 @@ class _Named:
         result = options.result
         if options.propagate_none and any(dtype.optional for dtype in takes):
             result = result.as_optional()
+        check_arguments(
+            options.func, options.label, takes, keywords, rows=not (options.columns or options.max_batch_size)
+        )
         function = Function(
             call=options.func,
             name=options.name,
@@ -187,8 +190,23 @@ class _Named:
         return function
 
 
+_OPTIONS = [name for name in inspect.signature(_Options).parameters if name != "func"]
+
+
 @overload
-def udf(func: Callable[..., Any], /) -> UDF: ...
+def udf(
+    func: Callable[..., Any],
+    /,
+    *,
+    return_type: Any = None,
+    deterministic: bool = False,
+    propagate_none: bool = False,
+    executor: Executor | None = None,
+    cache_strategy: CacheStrategy | None = None,
+    max_batch_size: int | None = None,
+    version: str | int | None = None,
+    columns: Columns | None = None,
+) -> UDF: ...
 
 
 @overload
@@ -222,10 +240,10 @@ def udf(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     A function is known by its module and name, `version`, and the types of its arguments and result; never by its code.
     Raises `GraphError`, `TypeError` or `ValueError` for what cannot be meant.
     """
+    if unknown := options.keys() - _OPTIONS:
+        raise TypeError(f"udf has no option {', '.join(sorted(unknown))}; there are {', '.join(_OPTIONS)}")
     if func is not None:
-        if not callable(func):
-            raise TypeError(f"udf takes a function, or options by keyword, not {func!r}")
-        return _FunctionUDF(func)
+        return _FunctionUDF(func, **options)
     return functools.partial(_FunctionUDF, **options)
 
 
@@ -236,9 +254,9 @@ def apply(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Application:
 
 def apply_with_type(fun: Callable[..., Any], ret_type: Any, *args: Any, **kwargs: Any) -> Application:
     """The same with the type of what is returned."""
-    return _FunctionUDF(fun, return_type=ret_type)(*args, **kwargs)
+    return udf(fun, return_type=ret_type)(*args, **kwargs)
 
 
 def apply_async(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Application:
     """The same for a coroutine function; a plain one runs in threads, several calls at once."""
-    return _FunctionUDF(fun, executor=async_executor())(*args, **kwargs)
+    return udf(fun, executor=async_executor())(*args, **kwargs)

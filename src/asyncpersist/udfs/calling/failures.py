@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import traceback
 from typing import Any
 
 import polars as pl
@@ -31,6 +32,9 @@ def failed(function: Function, given: Given, cause: BaseException, attempts: int
     said = f"{raised}: {text}" if text else raised
     if isinstance(cause, TookTooLong):
         said = text
+    elif cause.__traceback__ is not None and (frames := traceback.extract_tb(cause.__traceback__)):
+        where = next((frame for frame in reversed(frames) if frame.name == _name(function)), frames[-1])
+        said += f" (line {where.lineno} of {where.filename})"
     after = "" if attempts == 1 else f" (in the last of {attempts} attempts)"
     error = FunctionFailed(f"function {function.name} failed for {_shown(function, given)}: {said}{after}")
     error.__cause__ = cause
@@ -53,6 +57,10 @@ def crashed(function: Function, given: Given, cause: BaseException) -> FunctionF
     )
     error.__cause__ = cause
     return error
+
+
+def _name(function: Function) -> str:
+    return function.name.rpartition(".")[2] if not hasattr(function.call, "__name__") else str(function.call.__name__)
 
 
 def _shown(function: Function, given: Given) -> str:

@@ -55,6 +55,12 @@ class Calls:
         for key in keys.select(ID, ARGUMENTS).rows():
             self.withdrawn.append(self.under_way.pop(key))
 
+    def move(self, keys: pl.DataFrame, others: pl.DataFrame) -> None:
+        for key, other in zip(keys.rows(), others.rows(), strict=True):
+            if key in self.under_way:
+                self.under_way[other] = self.under_way.pop(key)
+            self.answers = [(other if known == key else known, value) for known, value in self.answers]
+
     def answer(self, key: Key, value: Any) -> None:
         del self.under_way[key]
         self.answers.append((key, value))
@@ -121,10 +127,23 @@ class Oracle:
     def key(row: Row) -> tuple[Any, ...]:
         return (row[0], row[1], row[3])
 
-    def change(self, rows: list[tuple[Row, int]]) -> None:
+    def change(self, rows: list[tuple[Row, int]], answered: set[tuple[Any, ...]]) -> None:
+        """Rows come and go; what was `answered` before counts first for those that take the place of others."""
+        before, weights = Counter[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
+        for row, weight in self.rows.items():
+            before[self.key(row)] += weight
         for row, weight in rows:
             self.rows[row] += weight
+            weights[self.key(row)] += weight
         self.rows = +self.rows
+        leave = [key for key in weights if before[key] > 0 and before[key] + weights[key] == 0]
+        leave.sort(key=lambda key: key not in answered)
+        for key in [key for key in weights if before[key] == 0 and weights[key] > 0]:
+            left = next((other for other in leave if other[1:] == key[1:]), None)
+            if left is not None:
+                leave.remove(left)
+                if left in self.answers:
+                    self.answers[key] = self.answers[left]
         keys = set(map(self.key, self.rows))
         self.answers = {key: answer for key, answer in self.answers.items() if key in keys}
 
@@ -151,72 +170,103 @@ KEYS = st.integers(0, 3)
 ROWS = st.tuples(KEYS, st.integers(0, 2), st.sampled_from([None, "", "ü"]), st.sampled_from([(), (0.5,), (-0.0, 1.0)]))
 
 
+class World:
+    """An operator with what stands around it, and the oracle."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.draw = data.draw
+        self.oracle, self.saved = Oracle(), Saved()
+        self.awaits = AwaitFutures({"x": COLUMNS["x"], "f": CALL.dtype.as_future()}, ids=True)
+        reductions = [Reduction("n", "count", None, None), Reduction("m", "max", "f", CALL.dtype)]
+        self.grouping = GroupBy({"x": COLUMNS["x"]}, reductions)
+        self.net, self.awaited, self.groups = Net(), Net(), Net()
+        self.number = 0
+        self.start()
+
+    def start(self) -> None:
+        self.calls = Calls()
+        self.calls.hits = {2}
+        self.operator = made(self.calls)
+        self.saved.restore(self.operator)
+        self.operator.resume()
+
+    def step(self) -> None:
+        answered = set(self.oracle.answers)
+        rows = self.some_rows()
+        self.answer_some()
+        event(f"answers race rows: {bool(rows) and bool(self.calls.answers)}")
+        self.oracle.change(rows, answered)
+        for row in self.oracle.rows:
+            if row[1] in self.calls.hits and self.oracle.key(row) not in self.oracle.answers:
+                self.oracle.answers[self.oracle.key(row)] = f"hit {(row[1], [value + 0.0 for value in row[3]])}"
+        output = self.operator.step([delta(rows)])
+        self.net.take(output)
+        awaited = self.awaits.step([output])
+        self.awaited.take(awaited)
+        self.groups.take(self.grouping.step([awaited]))
+
+    def some_rows(self) -> list[tuple[Row, int]]:
+        rows: list[tuple[Row, int]] = []
+        here = self.oracle.rows.copy()
+        for _ in range(self.draw(st.integers(0, 5))):
+            there = sorted(here.elements(), key=repr)
+            if there and self.draw(st.booleans()):
+                row = self.draw(st.sampled_from(there))
+                weight = -self.draw(st.integers(1, here[row]))
+                if self.draw(st.booleans()):  # another row with the same arguments instead
+                    key = self.draw(st.sampled_from([row[0], row[0], 7]))
+                    other = (key, row[1], self.draw(st.sampled_from([None, "", "ü"])), row[3])
+                    rows.append((other, -weight))
+                    here[other] -= weight
+            else:
+                row, weight = self.draw(ROWS), self.draw(st.integers(1, 2))
+            rows.append((row, weight))
+            here[row] += weight
+            here = +here
+        return self.draw(st.permutations(rows))
+
+    def answer_some(self) -> None:
+        for key in sorted(self.calls.under_way):
+            if self.draw(st.booleans()):
+                self.number += 1
+                a, items = self.calls.under_way[key]
+                value = None if self.number % 5 == 0 else f"answer {self.number}"
+                self.oracle.answers[(key[0], a, tuple(items))] = value
+                self.calls.answer(key, value)
+
+    def check(self) -> None:
+        oracle = self.oracle
+        assert self.net.rows == oracle.output()
+        assert self.awaited.rows == Counter(
+            {
+                row.replace("{'done': True, 'value': ", "").replace("}", ""): n
+                for row, n in self.net.rows.items()
+                if "'done': True" in row
+            }
+        )
+        assert self.groups.rows == oracle.groups()
+        waiting = {oracle.key(row) for row in oracle.rows} - oracle.answers.keys()
+        assert {(key[0], a, tuple(items)) for key, (a, items) in self.calls.under_way.items()} == waiting
+
+    def check_again(self) -> None:
+        present = list(self.oracle.rows.items())
+        assert Net().take(self.operator.again([delta(present)])) == self.oracle.output()
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_it_says_what_a_recomputation_says(data: st.DataObject) -> None:
     """Rows of any weight come and go; answers race them; now and then a restart from what was captured."""
-    calls, net, awaited, oracle, saved = Calls(), Net(), Net(), Oracle(), Saved()
-    calls.hits = {2}
-    operator, awaits = made(calls), AwaitFutures({"x": COLUMNS["x"], "f": CALL.dtype.as_future()}, ids=True)
-    reductions = [Reduction("n", "count", None, None), Reduction("m", "max", "f", CALL.dtype)]
-    grouping, groups = GroupBy({"x": COLUMNS["x"]}, reductions), Net()
-    number = 0
+    world = World(data)
     for _ in range(data.draw(st.integers(1, 8))):
-        rows: list[tuple[Row, int]] = []
-        here = oracle.rows.copy()
-        for _ in range(data.draw(st.integers(0, 5))):
-            there = sorted(here.elements(), key=repr)
-            if there and data.draw(st.booleans()):
-                row = data.draw(st.sampled_from(there))
-                weight = -data.draw(st.integers(1, here[row]))
-                if data.draw(st.booleans()):  # another row with the same arguments instead
-                    other = (row[0], row[1], data.draw(st.sampled_from([None, "", "ü"])), row[3])
-                    rows.append((other, -weight))
-                    here[other] -= weight
-            else:
-                row, weight = data.draw(ROWS), data.draw(st.integers(1, 2))
-            rows.append((row, weight))
-            here[row] += weight
-            here = +here
-        rows = data.draw(st.permutations(rows))
-        for key in sorted(calls.under_way):
-            if data.draw(st.booleans()):
-                number += 1
-                a, items = calls.under_way[key]
-                oracle.answers[(key[0], a, tuple(items))] = value = None if number % 5 == 0 else f"answer {number}"
-                calls.answer(key, value)
-        oracle.change(rows)
-        for row in oracle.rows:
-            if row[1] in calls.hits and oracle.key(row) not in oracle.answers:
-                oracle.answers[oracle.key(row)] = f"hit {(row[1], [value + 0.0 for value in row[3]])}"
-        event(f"answers race rows: {bool(rows) and bool(calls.answers)}")
-        output = operator.step([delta(rows)])
-        net.take(output)
-        answered = awaits.step([output])
-        awaited.take(answered)
-        groups.take(grouping.step([answered]))
-        assert net.rows == oracle.output()
-        assert awaited.rows == Counter(
-            {
-                row.replace("{'done': True, 'value': ", "").replace("}", ""): n
-                for row, n in net.rows.items()
-                if "'done': True" in row
-            }
-        )
-        assert groups.rows == oracle.groups()
-        waiting = {oracle.key(row) for row in oracle.rows} - oracle.answers.keys()
-        assert {(key[0], a, tuple(items)) for key, (a, items) in calls.under_way.items()} == waiting
+        world.step()
+        world.check()
         if data.draw(st.booleans()):
-            saved.capture(operator)
+            world.saved.capture(world.operator)
             if data.draw(st.booleans()):
-                calls = Calls()
-                calls.hits = {2}
-                operator = made(calls)
-                saved.restore(operator)
-                operator.resume()
-                assert {(key[0], a, tuple(items)) for key, (a, items) in calls.under_way.items()} == waiting
-                present = [(row, weight) for row, weight in oracle.rows.items()]
-                assert Net().take(operator.again([delta(present)])) == oracle.output()
+                world.start()
+                world.check()
+                world.check_again()
 
 
 def test_a_row_comes_out_at_once_and_is_updated() -> None:
@@ -275,6 +325,21 @@ def test_answers_come_out_in_the_order_of_rows() -> None:
 
     assert run(list(range(20))) == run(list(reversed(range(20))))
     assert [row[2] for row in run(list(range(20)))] == [*range(20), *range(20)]
+
+
+def test_a_row_that_takes_the_place_of_another_one_has_what_that_had() -> None:
+    calls, net = Calls(), Net()
+    operator = made(calls)
+    net.take(operator.step([delta([((1, 7, "x", ()), 1), ((2, 8, "x", ()), 1)])]))
+    calls.answer(next(key for key, (a, _) in calls.under_way.items() if a == 7), "seven")
+    net.take(operator.step([delta([])]))
+    moved = [((1, 7, "x", ()), -1), ((2, 7, "x", ()), 1), ((2, 8, "x", ()), -1), ((3, 8, "x", ()), 1)]
+    net.take(operator.step([delta(moved)]))
+    assert net.rows == held(("x", "seven", 2), ("x", ..., 3))
+    calls.answer(next(iter(calls.under_way)), "eight")
+    net.take(operator.step([delta([])]))
+    assert net.rows == held(("x", "seven", 2), ("x", "eight", 3))
+    assert (len(calls.begun), calls.withdrawn) == (2, [])
 
 
 def test_what_is_taken_back_must_have_been_there() -> None:

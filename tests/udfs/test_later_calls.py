@@ -67,6 +67,10 @@ class Asking:
     def withdraw(self, *ids: int) -> None:
         self.calls.withdraw(frames([(key, self.wanted.pop(key)) for key in ids])[0])
 
+    def move(self, key: int, other: int) -> None:
+        a = self.wanted[other] = self.wanted.pop(key)
+        self.calls.move(frames([(key, a)])[0], frames([(other, a)])[0])
+
     def take(self) -> None:
         taken = self.calls.take()
         if taken is None:
@@ -109,7 +113,7 @@ async def test_everybody_gets_what_is_asked_for(seed: int, monkeypatch: pytest.M
     number = 0
     for _ in range(60):
         who = rng.choice(asking)
-        act = rng.choice(["begin", "begin", "withdraw", "take", "answer", "turn"])
+        act = rng.choice(["begin", "begin", "withdraw", "move", "take", "answer", "turn"])
         if act == "begin":
             pairs = [(number + n, rng.randrange(8)) for n in range(rng.randint(1, 4))]
             number += len(pairs)
@@ -119,6 +123,9 @@ async def test_everybody_gets_what_is_asked_for(seed: int, monkeypatch: pytest.M
             who.take()
             if some := rng.sample(sorted(who.wanted), min(len(who.wanted), rng.randint(0, 3))):
                 who.withdraw(*some)
+        elif act == "move" and who.wanted:
+            who.move(rng.choice(sorted(who.wanted)), number)
+            number += 1
         elif act == "take":
             who.take()
         elif act == "answer":

@@ -13,6 +13,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.dtypes import DType
 from asyncpersist.operators.calls import Answers, Call, Caller
 from asyncpersist.operators.copies import Copies
+from asyncpersist.operators.inheriting import paired
 from asyncpersist.operators.operator import Operator
 from asyncpersist.operators.remembered import ARGUMENTS, Remembered
 
@@ -111,9 +112,7 @@ class Apply(Operator):
         ids: pl.Series | None,
         again: bool,
     ) -> Column:
-        # A frame without columns has a height all the same.
-        columns = [rows[name].alias(str(place)) for place, name in enumerate(call.arguments)]
-        arguments = pl.DataFrame(columns) if columns else pl.DataFrame(height=rows.height)
+        arguments = call.taken(rows)
         remembered = self._remembered.get(call.output)
         if not rows.height:
             return lambda: pl.Series(call.output, [], call.dtype.polars)
@@ -170,26 +169,11 @@ class _Step:
             self._answers = caller.begin(chosen)
 
     def _inherited(self) -> tuple[Slots, Slots]:
-        """Of keys that come, those whose arguments a key has that goes, and the slots of these, one for each.
-
-        A line of a file that moves up, a file that is renamed, gives rows other ids; they are what they were all the
-        same.
-        """
-        none = np.empty(0, np.int64)
+        """Of keys that come, those that take the place of others, and the slots of these."""
         leaves = np.flatnonzero((self._slots >= 0) & (self._weights < 0))
         leaves = leaves[self._remembered.counts(self._slots[leaves]) + self._weights[leaves] == 0]
-        comes = np.flatnonzero(self._new)
-        if not (len(leaves) and len(comes)):
-            return none, none
-        hashes = self._distinct[ARGUMENTS]
-        numbered = [
-            pl.DataFrame({ARGUMENTS: hashes.gather(places), name: places}).with_columns(
-                pl.int_range(pl.len()).over(ARGUMENTS).alias(_POSITION)
-            )
-            for name, places in (("come", comes), ("leave", leaves))
-        ]
-        pairs = numbered[0].join(numbered[1], on=[ARGUMENTS, _POSITION], maintain_order="left")
-        return pairs["come"].to_numpy(), self._slots[pairs["leave"].to_numpy()]
+        heirs, left = paired(self._distinct[ARGUMENTS], np.flatnonzero(self._new), leaves)
+        return heirs, self._slots[left]
 
     def column(self) -> pl.Series:
         """Waits for the answers, and takes them into the state."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.dtypes import DType
 from asyncpersist.operators.calls import Call, LaterCaller
 from asyncpersist.operators.copies import Copies
+from asyncpersist.operators.inheriting import paired
 from asyncpersist.operators.operator import Operator
 from asyncpersist.operators.reducers.batch import canonical
 from asyncpersist.operators.remembered import ARGUMENTS, Remembered
@@ -21,9 +23,30 @@ from asyncpersist.operators.waiting import Waiting
 __all__ = ["ApplyLater"]
 
 Weights = npt.NDArray[np.int64]
+Slots = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+Known = tuple[pl.DataFrame, pl.Series]
+"""Keys, and what was answered under them."""
+
+_KEY = (ID, ARGUMENTS)
 _POSITION = "__position"
+_VALUE = "__value"
+_DONE = "__done"
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of the rows of a step, each once.
+
+    `frame` has them with the sum of their `weights` and the position of the first row. `slots`: where their answers are
+    remembered, else -1. `waiting`: how many rows waited under a key before.
+    """
+
+    frame: pl.DataFrame
+    weights: Weights
+    slots: Slots
+    waiting: Weights
 
 
 class ApplyLater(Operator):
@@ -33,7 +56,7 @@ class ApplyLater(Operator):
     becomes 0.0. A row that comes is called for, unless that is done already for a row of the same id and equal
     arguments. When the answer is there, all rows that wait for it are replaced in one step. Whatever is taken back is
     so as it was last given out; a call that no row waits for any more is withdrawn. A row that comes again with equal
-    arguments in the epoch that takes it back keeps its answer, or its call.
+    arguments in the epoch that takes it back keeps its answer, or its call; so does another row.
 
     Rows are told apart by `ID`, which the input then has; without `identified` by counting equal ones, and the ids in
     the output are made here. Rows that wait are kept whole. Answers are remembered while their row lives, or not at all
@@ -75,7 +98,7 @@ class ApplyLater(Operator):
         """Begins the calls for all rows that wait."""
         calls = self._waiting.calls(self.call.arguments)
         if calls.height:
-            self._caller.begin(calls.select(ID, ARGUMENTS), self._arguments(calls))
+            self._caller.begin(calls.select(_KEY), self.call.taken(calls))
 
     def states(self) -> Mapping[str, State]:
         states: dict[str, State] = {"waiting": self._waiting}
@@ -91,25 +114,18 @@ class ApplyLater(Operator):
 
     def step(self, inputs: Sequence[Delta]) -> Delta:
         (delta,) = inputs
-        rows = None if delta.is_empty() else self._apart(delta, again=False)
-        distinct = None if rows is None else _distinct(rows)
-        if rows is None or distinct is None:
+        if delta.is_empty():
             answered = self._caller.take()
             return self._empty if answered is None else self._settled(*answered)
-        known = self._known(distinct)
-        waits = np.zeros(distinct.height, np.bool_)
-        waits[~known] = self._waiting.has(distinct.filter(pl.Series(~known)))
-        weights = distinct[WEIGHT].to_numpy()
-        # What comes and goes within the epoch never was: it needs no call.
-        new = ~known & ~waits & (weights > 0)
-        if new.any():
-            called = rows[distinct[_POSITION].to_numpy()[new]]
-            self._caller.begin(called.select(ID, ARGUMENTS), self._arguments(called))
+        rows = self._apart(delta, again=False)
+        keys = self._keys(rows)
+        known = [self._begin(rows, keys)]
         answered = self._caller.take()
-        if answered is None:
-            return self._changed(delta, rows, distinct, waits)
-        settled = self._settled(*answered)
-        changed = self._changed(delta, rows, distinct, waits, *answered)
+        settled = self._empty
+        if answered is not None:
+            settled = self._settled(*answered)
+            known.append(answered)
+        changed = self._changed(delta, rows, keys, known)
         if settled.is_empty() or changed.is_empty():
             return settled if changed.is_empty() else changed
         both = concat([settled, changed])
@@ -122,11 +138,12 @@ class ApplyLater(Operator):
         if delta.is_empty():
             return self._empty
         rows = self._apart(delta, again=True)
-        values, done = self._values(rows)
+        values, done = self._values(rows, [])
         if not done.all():
             lacking = rows.filter(pl.Series(~done))
-            if not (waits := self._waiting.has(lacking)).all():
-                raise Remembered.unknown(lacking.select(ID, ARGUMENTS).filter(pl.Series(~waits)))
+            waits = self._waiting.counts(lacking) > 0
+            if not waits.all():
+                raise Remembered.unknown(lacking.select(_KEY).filter(pl.Series(~waits)))
         return self._output(rows, values, done, delta)
 
     def _apart(self, delta: Delta, *, again: bool) -> pl.DataFrame:
@@ -136,18 +153,45 @@ class ApplyLater(Operator):
         if self._copies is not None:
             rows, ids = self._copies.apart(rows, again=again)
         assert ids is not None
-        keys = Remembered.keys(ids, rows.rows.select(self.call.arguments))
+        keys = Remembered.keys(ids, self.call.taken(rows.rows))
         weights = [] if rows.weights is None else [pl.Series(WEIGHT, rows.weights)]
         return pl.DataFrame([*rows.rows.get_columns(), *keys.get_columns(), *weights])
 
-    def _arguments(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.select(self.call.arguments) if self.call.arguments else pl.DataFrame(height=rows.height)
+    def _keys(self, rows: pl.DataFrame) -> _Keys:
+        frame = _distinct(rows)
+        slots = np.full(frame.height, -1, np.int64)
+        if self._remembered is not None:
+            slots = self._remembered.find(frame)
+        waiting = np.zeros(frame.height, np.int64)
+        waiting[slots < 0] = self._waiting.counts(frame.filter(pl.Series(slots < 0)))
+        return _Keys(frame, frame[WEIGHT].to_numpy(), slots, waiting)
 
-    def _known(self, keys: pl.DataFrame) -> Mask:
-        if self._remembered is None:
-            return np.zeros(keys.height, np.bool_)
-        known: Mask = self._remembered.find(keys) >= 0
-        return known
+    def _begin(self, rows: pl.DataFrame, keys: _Keys) -> Known:
+        """Begins the calls for what is new, save for rows that take the place of others: theirs is what these had.
+
+        Gives answers; calls under way are handed over.
+        """
+        known, weights = keys.slots >= 0, keys.weights
+        # What comes and goes within the epoch never was: it needs no call.
+        new = ~known & (keys.waiting == 0) & (weights > 0)
+        leaves = np.flatnonzero(known & (weights < 0))
+        if self._remembered is not None:
+            leaves = leaves[self._remembered.counts(keys.slots[leaves]) + weights[leaves] == 0]
+        unanswered = np.flatnonzero((keys.waiting > 0) & (keys.waiting + weights == 0))
+        heirs, left = paired(keys.frame[ARGUMENTS], np.flatnonzero(new), np.concatenate([leaves, unanswered]))
+        answered = known[left]
+        if not answered.all():
+            moved = left[~answered]
+            self._caller.move(keys.frame[moved].select(_KEY), keys.frame[heirs[~answered]].select(_KEY))
+            keys.waiting[moved] = 0
+        new[heirs] = False
+        if new.any():
+            called = rows[keys.frame[_POSITION].to_numpy()[new]]
+            self._caller.begin(called.select(_KEY), self.call.taken(called))
+        heirs, left = heirs[answered], left[answered]
+        if self._remembered is None or not len(heirs):
+            return keys.frame.clear().select(_KEY), self._none.clear()
+        return keys.frame[heirs].select(_KEY), self._remembered.get(keys.slots[left])
 
     def _settled(self, keys: pl.DataFrame, values: pl.Series) -> Delta:
         """Gives the answers to the rows that wait for them."""
@@ -159,63 +203,51 @@ class ApplyLater(Operator):
             totals = np.zeros(keys.height, np.int64)
             np.add.at(totals, positions, weights)
             waited = totals > 0
-            mask = pl.Series(waited)
-            self._remembered.add(
-                keys.filter(mask), totals[waited], values.filter(mask), np.ones(waited.sum(), np.bool_)
-            )
+            new = pl.Series(waited)
+            self._remembered.add(keys.filter(new), totals[waited], values.filter(new), waited[waited])
         pending = self._futures(self._none.new_from_index(0, rows.height), np.zeros(rows.height, np.bool_))
         finished = self._futures(values.gather(positions), np.ones(rows.height, np.bool_))
         both = [rows.with_columns(column).select(self._names) for column in (pending, finished)]
         return Delta(pl.concat(both), np.concatenate([-weights, weights]), self._are_distinct(rows))
 
-    def _changed(
-        self,
-        delta: Delta,
-        rows: pl.DataFrame,
-        distinct: pl.DataFrame,
-        waits: Mask,
-        keys: pl.DataFrame | None = None,
-        answers: pl.Series | None = None,
-    ) -> Delta:
-        """Lets rows come and go. `waits`: of the `distinct` keys, which did so before; `keys` are answered now."""
-        weights = distinct[WEIGHT].to_numpy()
-        values, done = self._values(distinct, keys, answers)
+    def _changed(self, delta: Delta, rows: pl.DataFrame, keys: _Keys, known: Sequence[Known]) -> Delta:
+        """Lets rows come and go; what is `known` beside what is remembered are the answers of this step."""
+        frame, weights = keys.frame, keys.weights
+        values, done = self._values(frame, known)
         if self._remembered is not None and done.any():
             mask = pl.Series(done)
-            new = ~self._known(distinct)[done]
-            self._remembered.add(distinct.filter(mask), weights[done], values.filter(mask).filter(pl.Series(new)), new)
-        if distinct.height < rows.height:
-            values = values.alias(self.call.output)
-            looked_up = distinct.select(ID, ARGUMENTS).with_columns(values, pl.Series(_POSITION, done))
-            joined = rows.select(ID, ARGUMENTS).join(looked_up, on=[ID, ARGUMENTS], how="left", maintain_order="left")
-            values, all_done = joined[self.call.output], joined[_POSITION].to_numpy()
-        else:
-            all_done = done
+            new = self._remembered.find(frame)[done] < 0
+            self._remembered.add(frame.filter(mask), weights[done], values.filter(mask).filter(pl.Series(new)), new)
+        all_done = done
+        if frame.height < rows.height:
+            looked_up = frame.select(*_KEY, values.alias(_VALUE), pl.Series(_DONE, done))
+            joined = rows.select(_KEY).join(looked_up, on=_KEY, how="left", maintain_order="left")
+            values, all_done = joined[_VALUE], joined[_DONE].to_numpy()
         if not done.all():
             pending = rows.filter(pl.Series(~all_done))
             self._waiting.add(pending, _weights(pending))
-            gone = distinct.filter(pl.Series(waits & ~done & (weights < 0)))
-            if gone.height and (unwanted := ~self._waiting.has(gone)).any():
-                self._caller.withdraw(gone.select(ID, ARGUMENTS).filter(pl.Series(unwanted)))
+            gone = frame.filter(pl.Series((keys.waiting > 0) & ~done & (keys.waiting + weights == 0)))
+            if gone.height:
+                self._caller.withdraw(gone.select(_KEY))
         return self._output(rows, values, all_done, delta)
 
-    def _values(
-        self, keys: pl.DataFrame, answered: pl.DataFrame | None = None, answers: pl.Series | None = None
-    ) -> tuple[pl.Series, Mask]:
-        """What has been answered under each key, None where nothing was, and whether something was."""
+    def _values(self, keys: pl.DataFrame, known: Sequence[Known]) -> tuple[pl.Series, Mask]:
+        """What is known or remembered for each key, None where nothing is, and whether something is."""
         parts = [self._none]
         index = np.zeros(keys.height, np.int64)
-        if answered is not None and answers is not None:
-            place = answered.with_columns(pl.int_range(1, answered.height + 1).alias(_POSITION))
-            found = keys.select(ID, ARGUMENTS).join(place, on=[ID, ARGUMENTS], how="left", maintain_order="left")
-            index = found[_POSITION].fill_null(0).to_numpy().copy()
-            parts.append(answers.alias(self.call.output))
+        for answered, answers in known:
+            if answered.height:
+                first = sum(map(len, parts))
+                place = answered.with_columns((pl.int_range(pl.len()) + first).alias(_POSITION))
+                found = keys.select(_KEY).join(place, on=_KEY, how="left", maintain_order="left")[_POSITION]
+                index = np.where(found.is_not_null().to_numpy(), found.fill_null(0).to_numpy(), index)
+                parts.append(answers.alias(self.call.output))
         if self._remembered is not None:
             slots = self._remembered.find(keys)
-            known = slots >= 0
+            there = slots >= 0
             first = sum(map(len, parts))
-            index[known] = np.arange(first, first + np.count_nonzero(known))
-            parts.append(self._remembered.get(slots[known]).alias(self.call.output))
+            index[there] = np.arange(first, first + np.count_nonzero(there))
+            parts.append(self._remembered.get(slots[there]).alias(self.call.output))
         return pl.concat(parts).gather(index), index > 0
 
     def _futures(self, values: pl.Series, done: Mask) -> pl.Series:
@@ -239,5 +271,5 @@ def _weights(rows: pl.DataFrame) -> Weights:
 def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
     """The keys of rows, each once: with the sum of the weights and the position of the first row."""
     weight = pl.col(WEIGHT).sum() if WEIGHT in rows.columns else pl.len().cast(pl.Int64).alias(WEIGHT)
-    frame = rows.select(ID, ARGUMENTS, *([WEIGHT] if WEIGHT in rows.columns else [])).with_row_index(_POSITION)
-    return frame.group_by(ID, ARGUMENTS, maintain_order=True).agg(weight, pl.col(_POSITION).first())
+    frame = rows.select(*_KEY, *([WEIGHT] if WEIGHT in rows.columns else [])).with_row_index(_POSITION)
+    return frame.group_by(_KEY, maintain_order=True).agg(weight, pl.col(_POSITION).first())

@@ -32,6 +32,11 @@ class Call:
     where: str | None = None
     remembered: bool = True
 
+    def taken(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """What the function takes, column by column. A frame without columns has a height all the same."""
+        columns = [rows[name].alias(str(place)) for place, name in enumerate(self.arguments)]
+        return pl.DataFrame(columns) if columns else pl.DataFrame(height=rows.height)
+
 
 class Caller(Protocol):
     """Calls one function for many rows. Used by one thread at a time."""
@@ -50,6 +55,10 @@ class LaterCaller(Protocol):
         No call under such a key may be under way. What is known without a call is among the answers at once. A frame
         without columns has a height all the same.
         """
+        ...
+
+    def move(self, keys: pl.DataFrame, others: pl.DataFrame) -> None:
+        """Calls under these keys, for equal arguments, are from now on under these others."""
         ...
 
     def withdraw(self, keys: pl.DataFrame) -> None:

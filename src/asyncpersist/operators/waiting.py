@@ -35,12 +35,12 @@ class Waiting:
         schema = {**columns, **dict.fromkeys(_KEY, pl.UInt128())}
         self._rows = Arrangement(schema, hashed=_KEY, hash_bits=hash_bits)
 
-    def has(self, keys: pl.DataFrame) -> npt.NDArray[np.bool_]:
-        """Whether a row waits under each of these keys."""
-        found = np.zeros(keys.height, np.bool_)
+    def counts(self, keys: pl.DataFrame) -> Weights:
+        """How many rows wait under each of these keys."""
+        found = np.zeros(keys.height, np.int64)
         if self._rows.live:
-            positions, _ = self._rows.alike(keys)
-            found[positions] = True
+            positions, slots = self._rows.alike(keys)
+            np.add.at(found, positions, self._rows.weights[slots])
         return found
 
     def add(self, rows: pl.DataFrame, weights: Weights) -> None:

@@ -147,6 +147,12 @@ class LaterCalls:
             rows = calls["row"].to_numpy()[new]
             self._begin(keys[rows].select(self._by), _rows(arguments, rows))
 
+    def move(self, keys: pl.DataFrame, others: pl.DataFrame) -> None:
+        self._want(keys, -1)
+        self._want(others, 1)
+        if ID in self._by:
+            self._tickets.move(keys.select(self._by), others.select(self._by))
+
     def withdraw(self, keys: pl.DataFrame) -> None:
         self._want(keys, -1)
         calls = keys.select(self._by).unique(maintain_order=True)

@@ -32,17 +32,31 @@ class Tickets:
 
     def give(self, calls: pl.DataFrame) -> Positions:
         """Numbers for distinct calls that have none, ascending."""
+        numbers = np.arange(self._next, self._next + calls.height, dtype=np.int64)
+        self._next += len(numbers)
+        self._put(calls, numbers)
+        return numbers
+
+    def move(self, calls: pl.DataFrame, others: pl.DataFrame) -> None:
+        """Gives the numbers of distinct calls, where they are under way, to others that have none."""
+        slots = self._calls.find(calls)
+        there = slots >= 0
+        there[there] = self._calls.weights[slots[there]] > 0
+        numbers = self._numbers.items[slots[there]]
+        self._calls.add(slots[there], np.full(len(numbers), -1, np.int64))
+        order = np.argsort(numbers)
+        self._put(others.filter(pl.Series(there))[order], numbers[order])
+        self._collect()
+
+    def _put(self, calls: pl.DataFrame, numbers: Positions) -> None:
         hashes = self._calls.hashes(calls)
         order = np.argsort(hashes)
         slots = np.empty(len(order), np.int64)
         slots[order] = self._calls.claim(calls[order], hashes[order])
-        numbers = np.arange(self._next, self._next + len(slots), dtype=np.int64)
-        self._next += len(slots)
         self._calls.add(slots, np.ones(len(slots), np.int64))
         self._numbers.reserve(len(self._calls))
         self._numbers.items[slots] = numbers
         self._slots.add(numbers.astype(np.uint64), slots)
-        return numbers
 
     def of(self, calls: pl.DataFrame) -> Positions:
         """The numbers of those of some calls that are under way."""

@@ -7,7 +7,16 @@ after a kill a run goes on where it was. ``import asyncpersist as ap``, define t
 from __future__ import annotations
 
 from asyncpersist import errors, io, persistence, udfs
-from asyncpersist.dtypes import DateTimeNaive, DateTimeUtc, Duration, Json, Pointer, PyObjectWrapper, wrap_py_object
+from asyncpersist.dtypes import (
+    PENDING,
+    DateTimeNaive,
+    DateTimeUtc,
+    Duration,
+    Json,
+    Pointer,
+    PyObjectWrapper,
+    wrap_py_object,
+)
 from asyncpersist.graph.context import Graph
 from asyncpersist.persistence import PersistenceMode, SnapshotAccess
 from asyncpersist.runtime.runtime import Runtime, run
@@ -32,6 +41,7 @@ from asyncpersist.table.this import left, right, this
 from asyncpersist.udfs.udf import UDF, apply, apply_async, apply_with_type, udf
 
 __all__ = [
+    "PENDING",
     "UDF",
     "ColumnExpression",
     "DateTimeNaive",

@@ -16,6 +16,7 @@
 | `numpy.ndarray` | array | Struct(data: List(Float64), shape: List(Int64)) |
 | `Pointer` | pointer | UInt128 |
 | `PyObjectWrapper` | object | Binary, pickled |
+| none: what a function gives that answers later | future | Struct(done: Boolean, value: T) |
 | `T or None`, `Optional[T]` | the same, optional | the same |
 """
 
@@ -25,14 +26,25 @@ import datetime
 import types
 import typing
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 import polars as pl
 
 from asyncpersist.errors import SchemaError
 
-__all__ = ["DType", "DateTimeNaive", "DateTimeUtc", "Duration", "Json", "Pointer", "PyObjectWrapper", "wrap_py_object"]
+__all__ = [
+    "PENDING",
+    "DType",
+    "DateTimeNaive",
+    "DateTimeUtc",
+    "Duration",
+    "Json",
+    "Pending",
+    "Pointer",
+    "PyObjectWrapper",
+    "wrap_py_object",
+]
 
 
 class DateTimeNaive(datetime.datetime):
@@ -95,6 +107,25 @@ def wrap_py_object(value: _T) -> PyObjectWrapper[_T]:
     return PyObjectWrapper(value)
 
 
+class Pending:
+    """The type of `PENDING`."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> Pending:
+        return PENDING
+
+    def __repr__(self) -> str:
+        return "Pending"
+
+    def __reduce__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final[Pending] = object.__new__(Pending)
+"""What stands for the value of a future that is not answered yet. There is one."""
+
+
 _SIMPLE: dict[Any, str] = {
     int: "int",
     float: "float",
@@ -131,7 +162,11 @@ _POLARS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """The type of a column. `kind` is of the table above; `args` are the item types of a list or tuple."""
+    """The type of a column. `kind` is of the table above; `args` are the item types of a list or tuple.
+
+    Of a future, which itself is never None, the one of `args` is the type of its value; while it is pending, that is
+    None in memory.
+    """
 
     kind: str
     optional: bool = False
@@ -144,6 +179,8 @@ class DType:
             return pl.List(self.args[0].polars)
         if self.kind == "tuple":
             return pl.Struct({f"f{i}": arg.polars for i, arg in enumerate(self.args)})
+        if self.kind == "future":
+            return pl.Struct({"done": pl.Boolean(), "value": self.args[0].polars})
         return _POLARS[self.kind]
 
     def __str__(self) -> str:
@@ -153,6 +190,15 @@ class DType:
 
     def as_optional(self) -> DType:
         return self if self.optional else replace(self, optional=True)
+
+    def as_future(self) -> DType:
+        """The type of a value of this type that comes later."""
+        return DType("future", args=(self,))
+
+    @property
+    def awaited(self) -> DType:
+        """Of a future the type of its value, of another type itself."""
+        return self.args[0] if self.kind == "future" else self
 
     @staticmethod
     def of(annotation: Any, *, where: str = "a type") -> DType:

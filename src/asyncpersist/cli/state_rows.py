@@ -12,10 +12,12 @@ from asyncpersist.checkpoint.manifest import ObjectRef
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.cli.printing import plain
 from asyncpersist.columnar import codec
-from asyncpersist.columnar.delta import ORDER, WEIGHT
+from asyncpersist.columnar.delta import ID, ORDER, WEIGHT
 from asyncpersist.errors import DamagedState
 from asyncpersist.io.source import OWN
+from asyncpersist.operators.copies import ROW
 from asyncpersist.operators.reducers.value_log import ENTRY
+from asyncpersist.operators.remembered import ARGUMENTS, VALUE
 from asyncpersist.runtime.offsets import OffsetTable
 
 __all__ = ["key_of", "owner_and_name", "plain_rows", "read_rows"]
@@ -36,12 +38,17 @@ def key_of(name: str, columns: Sequence[str]) -> tuple[str, ...]:
     """The key of a piece of state, which its operator knows and its files do not say.
 
     Only what is of the key has no two underscores in front, which no column of a user's has, or is a number that tells
-    apart what lies under the same columns; a set of values is keyed by everything but the weight.
+    apart what lies under the same columns; a set of values is keyed by everything but the weight, as are rows that wait
+    for an answer. What functions returned is known by the row and the arguments.
     """
     if name == "offsets":
         return OffsetTable.key
-    if name.startswith("values:"):
+    if ARGUMENTS in columns and VALUE in columns:
+        return (ID, ARGUMENTS)
+    if name.startswith("values:") or ARGUMENTS in columns:
         return tuple(column for column in columns if column != WEIGHT)
+    if ROW in columns:
+        return (ROW,)
     return tuple(column for column in columns if not column.startswith("__") or column in (ENTRY, ORDER))
 
 

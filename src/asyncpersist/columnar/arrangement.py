@@ -91,6 +91,19 @@ class Arrangement:
         slots[order] = self._find(keys.select(self._columns)[order], hashes[order])
         return slots
 
+    def alike(self, keys: pl.DataFrame) -> tuple[Slots, Slots]:
+        """All pairs of a position in `keys` and the slot of a live key that is equal in the columns `hashed`.
+
+        `keys` has (at least) these columns; rows may repeat. In no particular order.
+        """
+        hashes = self.hashes(keys)
+        order = np.argsort(hashes)
+        positions, slots = self._index.candidates(hashes[order])
+        live = self._weights.items[slots] > 0
+        positions, slots = order[positions[live]], slots[live]
+        same = self.rows.equal(slots, keys.select(self._hashed), positions)
+        return (positions, slots) if same.all() else (positions[same], slots[same])
+
     def claim(self, keys: pl.DataFrame, hashes: Hashes) -> Slots:
         """The slot of each key; new ones, of weight 0, where there is none.
 

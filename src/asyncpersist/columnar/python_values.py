@@ -13,6 +13,7 @@
 | array | a NumPy array or (nested) list of numbers | `numpy.ndarray` of float64 |
 | pointer | an int of 128 bits | `Pointer` |
 | object | a `PyObjectWrapper`, whose value is pickled | the same |
+| future | never | its value, or `PENDING` |
 
 None fits an optional column. The fast way takes what consists of exactly these types; whatever else is looked at value
 by value, which decides.
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from asyncpersist.dtypes import DType, Pointer, PyObjectWrapper
+from asyncpersist.dtypes import PENDING, DType, Pointer, PyObjectWrapper
 
 __all__ = ["Misfit", "column_of", "fitted", "values_of"]
 
@@ -92,6 +93,10 @@ def fitted(column: pl.Series, dtype: DType) -> pl.Series:
 
 def values_of(column: pl.Series, dtype: DType) -> list[Any]:
     """The column as Python values. Holds the interpreter for about 0.1 µs per value, more for what is nested."""
+    if dtype.kind == "future":
+        known = values_of(column.struct.field("value"), dtype.args[0])
+        done = column.struct.field("done").to_list()
+        return [value if there else PENDING for value, there in zip(known, done, strict=True)]
     values: list[Any] = column.to_list()
     if dtype.kind in _EXACT or (dtype.kind == "list" and dtype.args[0].kind in _EXACT):
         return values

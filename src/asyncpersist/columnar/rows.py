@@ -70,7 +70,10 @@ class RowStore:
         return pl.concat(parts, rechunk=False)
 
     def equal(self, slots: Slots, rows: pl.DataFrame, positions: Slots) -> npt.NDArray[np.bool_]:
-        """Whether the row in `slots[i]` equals row `positions[i]` of `rows`: None equals None, NaN equals NaN."""
+        """Whether the row in `slots[i]` equals row `positions[i]` of `rows` in all columns of these.
+
+        None equals None, NaN equals NaN.
+        """
         same = np.ones(len(slots), np.bool_)
         start = 0
         # Chunk by chunk: a gather from several at once costs ten times as much per row.
@@ -83,8 +86,8 @@ class RowStore:
             mine, theirs = pl.Series(slots[here] - first), rows
             if len(here) < rows.height or not _is_range(positions[here]):
                 theirs = rows[positions[here]]
-            for column in chunk.get_columns():
-                same[here] &= column[mine].eq_missing(theirs[column.name]).to_numpy()
+            for column in theirs.get_columns():
+                same[here] &= chunk[column.name][mine].eq_missing(column).to_numpy()
         return same
 
     def keep(self, slots: Slots) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "check_table",
     "file_table",
     "path_text",
+    "refuse_futures",
     "schema_columns",
     "title_of",
 ]
@@ -112,10 +113,20 @@ def schema_columns(schema: Any, where: str) -> tuple[dict[str, DType], dict[str,
     if not (isinstance(schema, type) and issubclass(schema, Schema)):
         raise TypeError(f"{where}: schema must be a subclass of Schema, got {schema!r}")
     columns = dict(schema.dtypes())
+    refuse_futures(columns, where)
     for kind, what in (("pointer", "pointers"), ("object", "Python objects")):
         if found := [column for column, dtype in columns.items() if kind in str(dtype)]:
             raise SchemaError(f"{where}: the columns {found} are {what}, which cannot be read from files")
     return columns, dict(schema.default_values()), schema.primary_key_columns()
+
+
+def refuse_futures(columns: Mapping[str, DType], where: str) -> None:
+    """Raises `SchemaError` for a schema that no source can have: it was taken from a table with futures."""
+    if futures := [name for name, dtype in columns.items() if dtype.kind == "future"]:
+        raise SchemaError(
+            f"{where}: the columns {futures} are futures, which are computed and never read. Take the schema of the "
+            "table's `await_futures()`."
+        )
 
 
 def add_output(table: Table, sink: Sink, definition: Mapping[str, Any], *, name: Any) -> None:

@@ -5,8 +5,9 @@ root, which has no barriers but the last, so does a second after the first row o
 `{"files": count, "sizes": digest over the sizes of all, "tail": digest of the last 4 KiB of the last}`. How the
 directory is taken over and kept is the business of `part_files`.
 
-The files hold the table's columns as they lie in memory (`dtypes`), pointers as `^` and 32 hexadecimal digits, then
-`time` (the epoch) and `diff` (1 or -1), both Int64. Within an epoch retractions come first.
+The files hold the table's columns as they lie in memory (`dtypes`), pointers as `^` and 32 hexadecimal digits, futures
+as their values (null while they are pending), then `time` (the epoch) and `diff` (1 or -1), both Int64. Within an epoch
+retractions come first.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from asyncpersist.disk import Disk
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import OutputError
 from asyncpersist.io.part_files import NOTHING, PartFiles, Parts, examine, part_name
-from asyncpersist.io.render import OnRestart, change_rows, check_output, pointer_text
+from asyncpersist.io.render import OnRestart, change_rows, check_output, pointer_text, written_types
 from asyncpersist.io.sink import Position, Sink, SinkWriter
 
 __all__ = ["ParquetSink", "ParquetWriter"]
@@ -186,7 +187,7 @@ class ParquetWriter(SinkWriter):
     def _take(self, epoch: int, delta: Delta) -> bool:
         """Whether there is enough for a file."""
         rows = change_rows(self._columns, epoch, delta)
-        pointers = [name for name, dtype in self._columns.items() if dtype.kind == "pointer"]
+        pointers = [name for name, dtype in written_types(self._columns).items() if dtype.kind == "pointer"]
         rows = rows.with_columns(pl.col(pointers).map_batches(pointer_text, return_dtype=pl.String))
         with self._lock:
             self._pending.append(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from asyncpersist.graph.node import SourceNode
+from asyncpersist.io.definitions import refuse_futures
 from asyncpersist.io.keyed import keyed
 from asyncpersist.io.subject import ConnectorSubject
 from asyncpersist.io.subject_reader import SubjectSource
@@ -62,6 +63,7 @@ def read(
     _check_count(where, "max_backlog_size", max_backlog_size, least=1)
     key = schema.primary_key_columns() or []
     columns = schema.dtypes()
+    refuse_futures(columns, where)
     source = SubjectSource(
         subject,
         RowShape(columns, schema.default_values(), key, where=where),

@@ -15,6 +15,7 @@ epoch retractions come first. How values are written:
 | list, tuple | JSON text | an array |
 | json | JSON text | the value |
 | array | JSON text | `{"shape": [...], "elements": [...]}` |
+| future | its value; as None while it is pending | the same |
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ __all__ = [
     "header",
     "pointer_text",
     "render",
+    "written_types",
 ]
 
 FileFormat = Literal["csv", "jsonlines"]
@@ -74,6 +76,7 @@ def header(format: FileFormat, columns: Mapping[str, DType]) -> bytes:
 def render(format: FileFormat, columns: Mapping[str, DType], epoch: int, delta: Delta) -> bytes:
     """The lines of one epoch's change, which must be consolidated; each ends in a newline."""
     rows = change_rows(columns, epoch, delta)
+    columns = written_types(columns)
     with memory_file() as out:
         if format == "csv":
             fields = [_csv_field(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
@@ -87,9 +90,17 @@ def render(format: FileFormat, columns: Mapping[str, DType], epoch: int, delta: 
         return out.read()
 
 
+def written_types(columns: Mapping[str, DType]) -> dict[str, DType]:
+    """The types of what is written: of a future that of its value, or None."""
+    return {name: dtype.awaited.as_optional() if dtype.kind == "future" else dtype for name, dtype in columns.items()}
+
+
 def change_rows(columns: Mapping[str, DType], epoch: int, delta: Delta) -> pl.DataFrame:
-    """One row per unit of weight, retractions first, with `TIME` and `DIFF`."""
-    rows = delta.rows.select(*columns)
+    """One row per unit of weight, retractions first, of `written_types`, with `TIME` and `DIFF`."""
+    rows = delta.rows.select(
+        pl.col(name).struct.field("value").alias(name) if dtype.kind == "future" else name
+        for name, dtype in columns.items()
+    )
     diffs = pl.lit(1, dtype=pl.Int64)
     if delta.weights is not None:
         weights = delta.weights

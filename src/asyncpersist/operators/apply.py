@@ -30,9 +30,9 @@ class Apply(Operator):
 
     What is `remembered` is called for a row when it comes, and given out once more when it is taken back, from state.
     Rows are told apart by `ID`, which the input then has, or, without `identified`, by counting equal ones. A row that
-    comes again with equal arguments in the epoch that takes it back keeps what it had; so does another one. Other
-    functions are called whenever a row comes or is taken back. `forgets` makes all of them such: nothing is ever taken back, nor told again.
-    `bind` says who calls, before the first step.
+    comes again with equal arguments in the epoch that takes it back keeps what it had; so does another row. Other
+    functions are called whenever a row comes or is taken back. `forgets` makes all of them such: nothing is ever taken
+    back, nor told again. `bind` says who calls, before the first step.
     """
 
     def __init__(

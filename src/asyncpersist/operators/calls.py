@@ -10,7 +10,7 @@ import polars as pl
 
 from asyncpersist.dtypes import DType
 
-__all__ = ["Answers", "Call", "Caller"]
+__all__ = ["Answers", "Call", "Caller", "LaterCaller"]
 
 Answers = Callable[[], pl.Series]
 """Waits for all of it: one value for every row of arguments, in their order. Raises what a call raised."""
@@ -38,4 +38,24 @@ class Caller(Protocol):
 
     def begin(self, arguments: pl.DataFrame) -> Answers:
         """Begins the calls for rows of arguments, of which there is at least one."""
+        ...
+
+
+class LaterCaller(Protocol):
+    """Calls one function for many rows, none of which waits for its answer. Used by one thread at a time."""
+
+    def begin(self, keys: pl.DataFrame, arguments: pl.DataFrame) -> None:
+        """Begins the calls for rows of arguments, of which there is at least one, under distinct keys.
+
+        No call under such a key may be under way. What is known without a call is among the answers at once. A frame
+        without columns has a height all the same.
+        """
+        ...
+
+    def withdraw(self, keys: pl.DataFrame) -> None:
+        """Does without the answers under these keys: they never come, and calls that nobody else needs end."""
+        ...
+
+    def take(self) -> tuple[pl.DataFrame, pl.Series] | None:
+        """Keys of calls that have been answered, and the answers; each once. Raises what a call raised."""
         ...

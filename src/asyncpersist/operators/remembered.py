@@ -12,13 +12,13 @@ from asyncpersist.columnar.hashing import id_of
 from asyncpersist.columnar.slot_values import slot_values
 from asyncpersist.columnar.state import Increment
 
-__all__ = ["ARGUMENTS", "Remembered"]
+__all__ = ["ARGUMENTS", "VALUE", "Remembered"]
 
 Slots = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int64]
 
 ARGUMENTS = "__arguments"
-_VALUE = "__value"
+VALUE = "__value"
 
 _SCHEMA = {ID: pl.UInt128(), ARGUMENTS: pl.UInt128()}
 
@@ -81,13 +81,13 @@ class Remembered:
         if not (len(slots) or complete):
             return None
         columns = self._rows.rows.gather(slots).get_columns()
-        value = self._values.get(slots).alias(_VALUE)
+        value = self._values.get(slots).alias(VALUE)
         return Increment(pl.DataFrame([*columns, value, pl.Series(WEIGHT, self._rows.weights[slots])]), complete)
 
     def load(self, frame: pl.DataFrame) -> None:
         slots = self._rows.load(frame, frame[WEIGHT].to_numpy())
         self._values.reserve(len(self._rows))
-        self._values.put(slots, frame[_VALUE])
+        self._values.put(slots, frame[VALUE])
 
     @staticmethod
     def unknown(keys: pl.DataFrame) -> NotThere:

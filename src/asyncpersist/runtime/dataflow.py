@@ -12,6 +12,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.graph.node import Node, OperatorNode, SinkNode, SourceNode
 from asyncpersist.graph.plan import Plan
 from asyncpersist.operators.apply import Apply
+from asyncpersist.operators.apply_later import ApplyLater
 from asyncpersist.operators.operator import Operator
 
 __all__ = ["Dataflow"]
@@ -41,6 +42,10 @@ class Dataflow:
     def applying(self) -> Iterator[Apply]:
         """The operators that call functions, to be bound to who calls."""
         return (operator for operator in self._operators.values() if isinstance(operator, Apply))
+
+    def applying_later(self) -> Iterator[ApplyLater]:
+        """Those that call functions whose answers come later."""
+        return (operator for operator in self._operators.values() if isinstance(operator, ApplyLater))
 
     @property
     def stateful(self) -> frozenset[int]:

@@ -75,7 +75,8 @@ class Engine:
         self._sources = {vertex.identity: node.source for vertex, node in plan.sources}
         self._plan = plan
         self._dataflow = Dataflow(plan)
-        self._functions = Functions(self._dataflow, persistent=config is not None, clock=clock)
+        self._wake = asyncio.Event()
+        self._functions = Functions(self._dataflow, persistent=config is not None, clock=clock, wake=self._wake.set)
         self._offsets = {identity: OffsetTable() for identity in self._sources}
         self._launch = Launch(
             plan=plan,
@@ -95,7 +96,6 @@ class Engine:
         self._logs: dict[str, SourceLog] = {}
         self._compaction: Compaction | None = None
 
-        self._wake = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._between = asyncio.Lock()
         self._pumps = [anyio.CancelScope() for _ in self._sources]
@@ -230,6 +230,7 @@ class Engine:
                 unseen=self._launched.unseen,
             )
             try:
+                await self._functions.resume()
                 # Nothing is captured before what has no state was filled: until then the root holds more.
                 beginning = self._beginning(stepping, scratch)
                 async with self._between:
@@ -249,6 +250,7 @@ class Engine:
                 if not self._launch.starts_sources:
                     self._intake.end_all()
                 await self._step_in_turn(stepping)
+                await self._end_calls(stepping)
             except CallsCancelled as exc:
                 self._broken = True
                 await anyio.lowlevel.checkpoint()
@@ -320,19 +322,20 @@ class Engine:
         self._intake.end(position)
 
     async def _step_in_turn(self, stepping: Stepping) -> None:
-        while not (self._stopping or self._intake.exhausted):
-            if self._intake.ready and self._uncommitted.bytes < _UNCOMMITTED_BYTES:
+        while not (self._stopping or (self._intake.exhausted and not self._functions.busy)):
+            due = self._intake.ready or self._functions.ready
+            if due and self._uncommitted.bytes < _UNCOMMITTED_BYTES:
                 async with self._between:
                     # What arrives meanwhile goes along.
                     if pause := self._epochs.pause():
                         await anyio.sleep(pause)
                     if self._stopping:
                         break
-                    await self._step(stepping, self._arrived())
+                    await self._step(stepping, self._arrived() if self._intake.ready else self._nothing())
                 if self._stopping:
                     self._stop_reading()
             else:
-                if self._intake.ready and self._turns is not None and not self._uncommitted.is_being_written:
+                if due and self._turns is not None and not self._uncommitted.is_being_written:
                     # Too much is uncommitted: the next snapshot does not wait for its time.
                     self._turns.hurry()
                 await self._wake.wait()
@@ -340,6 +343,8 @@ class Engine:
 
     async def _step(self, stepping: Stepping, taken: list[list[Batch]]) -> None:
         epoch = self._epochs.next()
+        if self._functions.answered:
+            stepping.take_answers()
         await self._take(stepping, epoch, taken)
         await self._tell(stepping, epoch)
         if self._turns is not None:
@@ -373,6 +378,18 @@ class Engine:
                     raise RuntimeError("internal error: a source ended within a change. Please report it.")
                 self._wake.clear()
                 await self._wake.wait()
+
+    async def _end_calls(self, stepping: Stepping) -> None:
+        """Ends the calls that no epoch waits for: the next run makes them. What was answered before is taken in."""
+        self._functions.cancel_later()
+        if self._functions.answered:
+            async with self._between:
+                if pause := self._epochs.pause():
+                    await anyio.sleep(pause)
+                await self._step(stepping, self._nothing())
+
+    def _nothing(self) -> list[list[Batch]]:
+        return [[] for _ in self._sources]
 
     def _arrived(self) -> list[list[Batch]]:
         taken = self._intake.take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -12,12 +13,21 @@ from asyncpersist.clock import Clock
 from asyncpersist.columnar.state import State
 from asyncpersist.runtime.caches import capture_all
 from asyncpersist.runtime.segments import StateSegment
-from asyncpersist.udfs.caching.cached import CachedCaller
+from asyncpersist.udfs.caching.cached import CallCounts
 from asyncpersist.udfs.caching.room import CacheRoom
 from asyncpersist.udfs.caching.table import CacheTable
 from asyncpersist.udfs.function import Function
 
-__all__ = ["KeptResults"]
+__all__ = ["Counted", "KeptResults"]
+
+
+class Counted(Protocol):
+    """Who calls a function."""
+
+    @property
+    def counts(self) -> CallCounts:
+        """What was done up to now."""
+        ...
 
 
 class KeptResults:
@@ -28,7 +38,7 @@ class KeptResults:
         self._states: dict[str, State] = {}
         self._each: dict[str, State] = {}
         self._names: dict[str, CacheFacts] = {}
-        self._callers: dict[str, list[CachedCaller]] = {}
+        self._callers: dict[str, list[Counted]] = {}
         self._rooms: dict[str, CacheRoom] = {}
 
     def found(self, others: Mapping[str, tuple[CacheFacts, int]]) -> None:
@@ -39,7 +49,7 @@ class KeptResults:
     def dropped(self) -> Collection[str]:
         return {stream for room in self._rooms.values() for stream in room.dropped}
 
-    def add(self, function: Function, cache: str, table: CacheTable, caller: CachedCaller, *, each: bool) -> None:
+    def add(self, function: Function, cache: str, table: CacheTable, caller: Counted, *, each: bool) -> None:
         """Results of a function in a cache. `each`: they are written before they are used."""
         stream = cache_stream(cache, function.digest)
         states = {stream: table, used_stream(stream): table.uses}

@@ -71,6 +71,7 @@ class Stepping:
         self._outputs: dict[str, list[Delta]] = {}
         self._output_rows = 0
         self._overflows: dict[str, Overflow] = {}
+        self._answers_due = False
         self._only: frozenset[int] | None = None
         self._again: frozenset[int] = frozenset()
 
@@ -103,6 +104,10 @@ class Stepping:
             self._offsets[source].advance(batch.offsets, epoch)
             delta = self._in_order(epoch, source, batch.delta)
             await self._add(epoch, source, delta)
+
+    def take_answers(self) -> None:
+        """The epoch is stepped although nothing came from a source: for what functions have answered."""
+        self._answers_due = True
 
     async def finish(self) -> AsyncGenerator[tuple[str, Delta], None]:
         """Steps the rest: the epoch's whole change by sink, consolidated, where there is one.
@@ -172,8 +177,9 @@ class Stepping:
 
     async def _pass(self) -> None:
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
-        if not pending:
+        if not (pending or self._answers_due):
             return
+        self._answers_due = False
         try:
             step = partial(self._dataflow.step, pending, only=self._only, again=self._again)
             outputs = await anyio.to_thread.run_sync(step)

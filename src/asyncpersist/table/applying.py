@@ -3,6 +3,7 @@
 A call cannot be a part of a Polars expression, so the expressions around it are cut: below it a `select` computes its
 arguments, then the function is applied, then a `select` above computes the rest. Calls that need nothing of each other
 stand in one node, and go on side by side. A call in a branch is made for the rows that take the branch, and no others.
+A function that answers later has a node of its own, above those of all others.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from asyncpersist.errors import GraphError
 from asyncpersist.graph.node import Demands, OperatorNode, SourceNode, identifiable
 from asyncpersist.operators import calls
 from asyncpersist.operators.apply import Apply
+from asyncpersist.operators.apply_later import ApplyLater
 from asyncpersist.operators.operator import Operator
 from asyncpersist.table.application import Application, Bound
 from asyncpersist.table.compile import Scope, compile_columns, read_columns
 from asyncpersist.table.expression import Call, ColumnExpression, ColumnReference, IdReference, Literal, parts
+from asyncpersist.table.rules import refuse_future
 from asyncpersist.table.selection import select_node
 
 __all__ = ["calls_functions", "select_applied"]
@@ -29,7 +32,8 @@ __all__ = ["calls_functions", "select_applied"]
 class _Piece:
     """One call that was cut out, as the column `output`; its arguments are expressions over the columns before it.
 
-    `depth` is how many calls come before it; `where` says for which rows it is made, None: all.
+    `depth` is how many calls come before it; `where` says for which rows it is made, None: all. `pending`: the column
+    is a future, whose value is of type `dtype`.
     """
 
     output: str
@@ -95,12 +99,14 @@ class _Cut:
             # What is computed here may rest on columns that the calls before it have made.
             scope = Scope(self.columns)
             takes = tuple(compile_columns({"argument": arg}, scope).columns["argument"] for arg in args)
+            for arg, taken in zip(args, takes, strict=True):
+                refuse_future(repr(application), arg, taken)
             bound = application.function.bind(takes, application.keywords)
             dtype = bound.result if where is None else bound.result.as_optional()
             output = _free(f"call.{len(self.pieces)}", self.columns)
             pending = application.function.pending
             self.pieces.append(_Piece(output, dtype, bound, args, where, self._depth(before), pending))
-            self.columns[output] = dtype
+            self.columns[output] = dtype.as_future() if pending else dtype
             reference = ColumnReference(output)
             # In its branch it has a value, which the column has not where the branch is not taken.
             self._made[meaning] = reference if dtype == bound.result else Call("unwrap", (reference,))
@@ -126,10 +132,14 @@ def select_applied(
     _refuse_pending_within(named)
     cut = _Cut(scope, dict(scope.columns))
     rest = {name: cut.rewritten(expression, None) for name, expression in named.items()}
-    for depth in range(1 + max(piece.depth for piece in cut.pieces)):
-        level = [piece for piece in cut.pieces if piece.depth == depth]
-        later = [piece for piece in cut.pieces if piece.depth > depth]
-        node = _applied(node, level, _read([*rest.values(), *_expressions(later)]))
+    waited = [piece for piece in cut.pieces if not piece.pending]
+    pending = [piece for piece in cut.pieces if piece.pending]
+    for depth in range(1 + max((piece.depth for piece in waited), default=-1)):
+        level = [piece for piece in waited if piece.depth == depth]
+        above = [piece for piece in waited if piece.depth > depth]
+        node = _applied(node, level, _read([*rest.values(), *_expressions([*above, *pending])]))
+    for place, piece in enumerate(pending):
+        node = _applied_later(node, piece, _read([*rest.values(), *_expressions(pending[place + 1 :])]))
     return select_node(node, Scope(node.columns, node), rest)
 
 
@@ -138,13 +148,15 @@ def _refuse_pending_within(named: Mapping[str, ColumnExpression]) -> None:
         for part in parts(expression):
             if isinstance(part, Application) and part.function.pending and part is not expression:
                 raise GraphError(
-                    f"{part!r}: a fully asynchronous function gives a future, with which nothing can be computed. "
-                    "Select it into a column of its own, then `await_futures()`, then go on."
+                    f"{expression!r}: {part!r} gives a future, with which nothing can be computed. Select it into a "
+                    "column of its own, then `await_futures()`, then go on."
                 )
 
 
-def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: set[str]) -> OperatorNode:
-    """A node with one more column for each call, and those of `node` that are read later."""
+def _called(
+    node: SourceNode | OperatorNode, level: Sequence[_Piece], later: set[str]
+) -> tuple[SourceNode | OperatorNode, list[calls.Call], dict[str, DType]]:
+    """A node with the columns that the calls take, the calls, and those of its columns that are read `later`."""
     made: dict[str, ColumnExpression] = {}
 
     def column(expression: ColumnExpression, wanted: str) -> str:
@@ -173,7 +185,12 @@ def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: se
         kept = {name: ColumnReference(name) for name in node.columns if name in used}
         below = select_node(node, Scope(node.columns, node), {**kept, **made})
     # What only served as an argument is not carried on; there is always something to carry the rows.
-    columns = {name: dtype for name, dtype in below.columns.items() if name in later}
+    return below, called, {name: dtype for name, dtype in below.columns.items() if name in later}
+
+
+def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: set[str]) -> OperatorNode:
+    """A node with one more column for each call, and those of `node` that are read later."""
+    below, called, columns = _called(node, level, later)
 
     def make(demands: Demands) -> Operator:
         forgets = demands.append_only and not demands.kept
@@ -195,6 +212,29 @@ def _applied(node: SourceNode | OperatorNode, level: Sequence[_Piece], later: se
         make=make,
         input_ids=lambda ids: (ids or remembers,),
         keeps_append_only=True,
+    )
+
+
+def _applied_later(node: SourceNode | OperatorNode, piece: _Piece, later: set[str]) -> OperatorNode:
+    """A node with one more column, which is pending at first, and those of `node` that are read later."""
+    below, (call,), columns = _called(node, [piece], later)
+
+    def make(demands: Demands) -> Operator:
+        forgets = demands.append_only and not demands.kept
+        taken = {name: below.columns[name] for name in dict.fromkeys([*columns, *call.arguments])}
+        return ApplyLater(taken, list(columns), call, ids=demands.ids, identified=identified, forgets=forgets)
+
+    identified = identifiable(below)
+    return OperatorNode(
+        kind="apply_later",
+        definition={
+            "functions": call.function.name,
+            "call": [call.output, list(call.arguments), call.function.canonical()],
+        },
+        inputs=(below,),
+        columns={**columns, call.output: call.dtype.as_future()},
+        make=make,
+        input_ids=lambda ids: (identified,),
     )
 
 

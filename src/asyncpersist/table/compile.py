@@ -36,7 +36,7 @@ from asyncpersist.table.expression import (
     parts,
 )
 from asyncpersist.table.row_by_row import check, columns_of, no_column
-from asyncpersist.table.rules import NONE, RULES, Check, Value
+from asyncpersist.table.rules import NONE, RULES, Check, Value, refuse_future
 
 __all__ = ["Evaluator", "Scope", "compile_columns", "read_columns"]
 
@@ -203,6 +203,7 @@ def compile_columns(outputs: Mapping[str, ColumnExpression], scope: Scope) -> Ev
     columns: dict[str, DType] = {}
     exprs: list[pl.Expr] = []
     for name, expression in outputs.items():
+        _refuse_futures_within(expression, scope)
         value = compiler.value(expression)
         if value.dtype == NONE:
             raise GraphError(
@@ -233,15 +234,28 @@ def read_columns(expression: ColumnExpression) -> Iterable[str]:
             yield from columns_of(part.expr)
 
 
+def _refuse_futures_within(expression: ColumnExpression, scope: Scope) -> None:
+    if _picked(expression) is None:
+        for name in read_columns(expression):
+            if name in scope.columns:
+                refuse_future(repr(expression), ColumnReference(name), scope.columns[name])
+
+
+def _picked(expression: ColumnExpression) -> str | None:
+    """The column that the expression is, if it is nothing else."""
+    if isinstance(expression, ColumnReference):
+        return expression.name
+    if isinstance(expression, PolarsExpression) and expression.expr.meta.is_column():
+        return expression.expr.meta.output_name()
+    return None
+
+
 def _picks(outputs: Mapping[str, ColumnExpression]) -> Mapping[str, str] | None:
     picks: dict[str, str] = {}
     for name, expression in outputs.items():
-        if isinstance(expression, ColumnReference):
-            picks[name] = expression.name
-        elif isinstance(expression, PolarsExpression) and expression.expr.meta.is_column():
-            picks[name] = expression.expr.meta.output_name()
-        else:
+        if (picked := _picked(expression)) is None:
             return None
+        picks[name] = picked
     return picks
 
 

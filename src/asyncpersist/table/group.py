@@ -26,6 +26,7 @@ from asyncpersist.table.expression import (
     parts,
 )
 from asyncpersist.table.row_by_row import columns_of, no_column
+from asyncpersist.table.rules import refuse_future
 
 __all__ = ["reduce_groups"]
 
@@ -180,6 +181,8 @@ def _free(wanted: str, taken: set[str]) -> str:
 
 
 def _check(reducer: ReducerExpression, dtype: DType | None) -> None:
+    if dtype is not None:
+        refuse_future(repr(reducer), reducer.args[0], dtype)
     kinds = _TAKES.get(reducer.kind)
     if dtype is not None and kinds is not None and dtype.kind not in kinds:
         raise GraphError(

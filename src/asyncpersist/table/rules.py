@@ -31,6 +31,7 @@ __all__ = [
     "optional_if",
     "per_column",
     "per_row",
+    "refuse_future",
     "rule",
 ]
 
@@ -114,6 +115,15 @@ def mismatch(call: Call, values: Sequence[Value], wants: str) -> GraphError:
     """The refusal of operand types."""
     types = " and ".join(str(value.dtype) for value in values)
     return GraphError(f"{call!r}: works on {wants}, not on {types}.")
+
+
+def refuse_future(where: str, expression: ColumnExpression, dtype: DType) -> None:
+    """Refuses an expression that is a future where a value is needed."""
+    if dtype.kind == "future":
+        raise GraphError(
+            f"{where}: {expression!r} is a {dtype}, whose value may still be pending, so that nothing can be computed "
+            "with it. `await_futures()` gives the rows that have been answered, with plain values."
+        )
 
 
 def common(call: Call, values: Sequence[Value]) -> DType:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import GraphError, Unsupported
 from asyncpersist.graph.node import Demands, OperatorNode, SourceNode
+from asyncpersist.operators.await_futures import AwaitFutures
 from asyncpersist.operators.concat import Concat
 from asyncpersist.operators.filter import Filter
 from asyncpersist.operators.operator import Operator
@@ -16,6 +17,7 @@ from asyncpersist.table.columns import column_name, new_name, outputs
 from asyncpersist.table.compile import Scope, compile_columns
 from asyncpersist.table.expression import ColumnExpression, ColumnReference, IdReference, as_expression
 from asyncpersist.table.group import reduce_groups
+from asyncpersist.table.rules import refuse_future
 from asyncpersist.table.schema import Schema, schema_of
 
 __all__ = ["GroupedTable", "Table"]
@@ -156,8 +158,11 @@ class Table:
             name = "condition"
             while name in self.columns:
                 name += "'"
-            return self.with_columns(**{name: condition}).filter(ColumnReference(name)).without(name)
+            applied = self.with_columns(**{name: condition})
+            refuse_future("filter", condition, applied.columns[name])
+            return applied.filter(ColumnReference(name)).without(name)
         evaluate = compile_columns({"condition": condition}, self._scope())
+        refuse_future("filter", condition, evaluate.columns["condition"])
         if evaluate.columns["condition"].kind != "bool":
             raise GraphError(f"filter: {condition!r} is {evaluate.columns['condition']}, not bool.")
 
@@ -172,6 +177,30 @@ class Table:
                 columns=self.columns,
                 make=make,
                 input_ids=lambda ids: (ids or evaluate.uses_id,),
+                keeps_append_only=True,
+            )
+        )
+
+    def await_futures(self) -> Table:
+        """The rows of which all that was called for has been answered: futures become columns of plain values.
+
+        A row comes when its last answer does. A table without futures stays as it is.
+        """
+        if all(dtype.kind != "future" for dtype in self.columns.values()):
+            return self.copy()
+        futures, columns = self.columns, {name: dtype.awaited for name, dtype in self.columns.items()}
+
+        def make(demands: Demands) -> Operator:
+            return AwaitFutures(futures, ids=demands.ids)
+
+        return Table(
+            OperatorNode(
+                kind="await_futures",
+                definition={},
+                inputs=(self.node,),
+                columns=columns,
+                make=make,
+                input_ids=lambda ids: (ids,),
                 keeps_append_only=True,
             )
         )
@@ -212,6 +241,8 @@ class Table:
                     f"with_columns(key={key!r}).groupby(this.key)."
                 )
         names = [column_name("groupby", key, scope) for key in keys]
+        for key in names:
+            refuse_future("groupby", ColumnReference(key), self.columns.get(key, DType("pointer")))
         return GroupedTable(self, list(dict.fromkeys(names)), name)
 
     def reduce(self, *args: Any, **kwargs: Any) -> Table:

@@ -1,0 +1,1 @@
+"""Functions that answer later: calls that no epoch waits for, and what comes of them."""

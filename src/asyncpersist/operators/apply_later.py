@@ -86,6 +86,14 @@ class ApplyLater(Operator):
         return states
 
     @property
+    def unsettled(self) -> bool:
+        return self._remembered is not None and self._remembered.unsettled
+
+    def end_epoch(self) -> None:
+        if self._remembered is not None:
+            self._remembered.end_epoch()
+
+    @property
     def tells(self) -> bool:
         return False
 
@@ -136,12 +144,12 @@ class ApplyLater(Operator):
         if self._copies is not None:
             rows, ids = self._copies.apart(rows, again=again)
         assert ids is not None
-        keys = Remembered.keys(ids, rows.rows.select(self.call.arguments))
+        keys = Remembered.keys(ids, self.call.taken(rows.rows))
         weights = [] if rows.weights is None else [pl.Series(WEIGHT, rows.weights)]
         return pl.DataFrame([*rows.rows.get_columns(), *keys.get_columns(), *weights])
 
     def _arguments(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.select(self.call.arguments) if self.call.arguments else pl.DataFrame(height=rows.height)
+        return self.call.taken(rows)
 
     def _known(self, keys: pl.DataFrame) -> Mask:
         if self._remembered is None:

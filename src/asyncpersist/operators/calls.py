@@ -32,6 +32,11 @@ class Call:
     where: str | None = None
     remembered: bool = True
 
+    def taken(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Its arguments, named by their places: one may be given twice. Without any, a frame of so many rows."""
+        columns = [rows[name].alias(str(place)) for place, name in enumerate(self.arguments)]
+        return pl.DataFrame(columns) if columns else pl.DataFrame(height=rows.height)
+
 
 class Caller(Protocol):
     """Calls one function for many rows. Used by one thread at a time."""

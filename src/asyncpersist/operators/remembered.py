@@ -19,6 +19,9 @@ Weights = npt.NDArray[np.int64]
 
 ARGUMENTS = "__arguments"
 VALUE = "__value"
+_SLOT = "__slot"
+_PLACE = "__place"
+_ORDINAL = "__ordinal"
 
 _SCHEMA = {ID: pl.UInt128(), ARGUMENTS: pl.UInt128()}
 
@@ -32,6 +35,9 @@ class Remembered:
     def __init__(self, dtype: pl.DataType, *, hash_bits: int = 64) -> None:
         self._rows = Arrangement(_SCHEMA, hash_bits=hash_bits)
         self._values = slot_values(dtype)
+        # In this epoch.
+        self._gone: list[Slots] = []
+        self._inherited: list[Slots] = []
 
     @staticmethod
     def keys(ids: pl.Series, arguments: pl.DataFrame) -> pl.DataFrame:
@@ -67,8 +73,43 @@ class Remembered:
         self._values.reserve(len(self._rows))
         if valued.any():
             self._values.put(slots[valued], values)
-        changed = weights != 0
-        self._rows.add(slots[changed], weights[changed])
+        changed = slots[weights != 0]
+        _, after = self._rows.add(changed, weights[weights != 0])
+        if (gone := changed[after == 0]).size:
+            self._gone.append(gone)
+
+    def heritage(self, comes: pl.DataFrame, leaves: Slots) -> tuple[Slots, Slots]:
+        """Of keys that come, the places of those that inherit what was returned for one that has gone, and its slot.
+
+        Gone is what went in this epoch, and the slots `leaves`. A key inherits from itself, or from one with equal
+        arguments: a line of a file that moves up, or a file that is renamed, gives rows other ids, and they are what
+        they were all the same. Each is inherited once.
+        """
+        none = np.empty(0, np.int64)
+        dead = [slots[self._rows.weights[slots] == 0] for slots in self._gone]
+        left = np.setdiff1d(np.concatenate([*dead, leaves]), np.concatenate([none, *self._inherited]))
+        if not (len(left) and comes.height):
+            return none, none
+        gone = self._rows.rows.gather(left).with_columns(pl.Series(_SLOT, left))
+        come = comes.select(ID, ARGUMENTS).with_columns(pl.int_range(pl.len()).alias(_PLACE))
+        same = come.join(gone, on=[ID, ARGUMENTS])
+        come = come.join(same, on=_PLACE, how="anti", maintain_order="left")
+        gone = gone.join(same, on=_SLOT, how="anti", maintain_order="left")
+        ordinal = pl.int_range(pl.len()).over(ARGUMENTS).alias(_ORDINAL)
+        alike = come.with_columns(ordinal).join(gone.with_columns(ordinal), on=[ARGUMENTS, _ORDINAL])
+        pairs = pl.concat([same.select(_PLACE, _SLOT), alike.select(_PLACE, _SLOT)])
+        used = pairs[_SLOT].to_numpy()
+        self._inherited.append(used)
+        return pairs[_PLACE].to_numpy(), used
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `end_epoch` has something to do."""
+        return bool(self._gone)
+
+    def end_epoch(self) -> None:
+        """What has gone is forgotten."""
+        self._gone, self._inherited = [], []
         if self._rows.wasteful:
             self._values.keep(self._rows.compact(self._rows.removable()))
 

@@ -77,25 +77,6 @@ class Pointer(int):
     __str__ = __repr__
 
 
-class Pending:
-    """The type of `PENDING`."""
-
-    __slots__ = ()
-
-    def __new__(cls) -> Pending:
-        return PENDING
-
-    def __repr__(self) -> str:
-        return "Pending"
-
-    def __reduce__(self) -> str:
-        return "PENDING"
-
-
-PENDING: Final[Pending] = object.__new__(Pending)
-"""What stands for the value of a future that is not answered yet. There is one."""
-
-
 _T = TypeVar("_T")
 
 
@@ -124,6 +105,25 @@ class PyObjectWrapper(Generic[_T]):
 def wrap_py_object(value: _T) -> PyObjectWrapper[_T]:
     """A Python object as a value of a column; see `PyObjectWrapper`."""
     return PyObjectWrapper(value)
+
+
+class Pending:
+    """The type of `PENDING`."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> Pending:
+        return PENDING
+
+    def __repr__(self) -> str:
+        return "Pending"
+
+    def __reduce__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final[Pending] = object.__new__(Pending)
+"""What stands for the value of a future that is not answered yet. There is one."""
 
 
 _SIMPLE: dict[Any, str] = {

@@ -12,8 +12,8 @@
 | list, tuple | a list or tuple, or a one-dimensional NumPy array | list, tuple |
 | array | a NumPy array or (nested) list of numbers | `numpy.ndarray` of float64 |
 | pointer | an int of 128 bits | `Pointer` |
-| future | never | its value, or `PENDING` |
 | object | a `PyObjectWrapper`, whose value is pickled | the same |
+| future | never | its value, or `PENDING` |
 
 None fits an optional column. The fast way takes what consists of exactly these types; whatever else is looked at value
 by value, which decides.

@@ -14,7 +14,7 @@ from asyncpersist.columnar.state import State
 from asyncpersist.dtypes import DType
 from asyncpersist.operators.calls import Call, LaterCaller
 from asyncpersist.operators.copies import Copies
-from asyncpersist.operators.inheriting import paired
+from asyncpersist.operators.inheriting import heirs
 from asyncpersist.operators.operator import Operator
 from asyncpersist.operators.reducers.batch import canonical
 from asyncpersist.operators.remembered import ARGUMENTS, Remembered
@@ -88,6 +88,8 @@ class ApplyLater(Operator):
         self._waiting = Waiting(kept, hash_bits=hash_bits)
         self._remembered = None if forgets else Remembered(call.dtype.polars, hash_bits=hash_bits)
         self._copies = None if identified else Copies(hash_bits=hash_bits)
+        # Whose call is under way while no row waits for it any more, in this epoch.
+        self._leaving = pl.DataFrame(schema=dict.fromkeys(_KEY, pl.UInt128()))
         self._caller: LaterCaller
 
     def bind(self, caller: LaterCaller) -> None:
@@ -115,23 +117,30 @@ class ApplyLater(Operator):
     def step(self, inputs: Sequence[Delta]) -> Delta:
         (delta,) = inputs
         if delta.is_empty():
-            answered = self._caller.take()
-            return self._empty if answered is None else self._settled(*answered)
+            settled, _ = self._take()
+            return settled
         rows = self._apart(delta, again=False)
         keys = self._keys(rows)
-        known = [self._begin(rows, keys)]
-        answered = self._caller.take()
-        settled = self._empty
-        if answered is not None:
-            settled = self._settled(*answered)
-            known.append(answered)
-        changed = self._changed(delta, rows, keys, known)
+        inherited = self._begin(rows, keys)
+        settled, answered = self._take()
+        changed = self._changed(delta, rows, keys, [inherited, *answered])
         if settled.is_empty() or changed.is_empty():
             return settled if changed.is_empty() else changed
         both = concat([settled, changed])
         consolidated = settled.consolidated and changed.consolidated
         consolidated = consolidated and not settled.rows.join(changed.rows, on=ID, how="semi").height
         return Delta(both.rows, both.weights, consolidated)
+
+    @property
+    def unsettled(self) -> bool:
+        return bool(self._leaving.height) or (self._remembered is not None and self._remembered.unsettled)
+
+    def end_epoch(self) -> None:
+        if self._leaving.height:
+            self._caller.withdraw(self._leaving)
+            self._leaving = self._leaving.clear()
+        if self._remembered is not None:
+            self._remembered.end_epoch()
 
     def again(self, inputs: Sequence[Delta]) -> Delta:
         (delta,) = inputs
@@ -169,29 +178,49 @@ class ApplyLater(Operator):
     def _begin(self, rows: pl.DataFrame, keys: _Keys) -> Known:
         """Begins the calls for what is new, save for rows that take the place of others: theirs is what these had.
 
-        Gives answers; calls under way are handed over.
+        Gives answers that were inherited; calls under way are handed over.
         """
         known, weights = keys.slots >= 0, keys.weights
         # What comes and goes within the epoch never was: it needs no call.
-        new = ~known & (keys.waiting == 0) & (weights > 0)
-        leaves = np.flatnonzero(known & (weights < 0))
+        new = np.flatnonzero(~known & (keys.waiting == 0) & (weights > 0))
+        inherited: Known = (keys.frame.clear().select(_KEY), self._none.clear())
         if self._remembered is not None:
-            leaves = leaves[self._remembered.counts(keys.slots[leaves]) + weights[leaves] == 0]
-        unanswered = np.flatnonzero((keys.waiting > 0) & (keys.waiting + weights == 0))
-        heirs, left = paired(keys.frame[ARGUMENTS], np.flatnonzero(new), np.concatenate([leaves, unanswered]))
-        answered = known[left]
-        if not answered.all():
-            moved = left[~answered]
-            self._caller.move(keys.frame[moved].select(_KEY), keys.frame[heirs[~answered]].select(_KEY))
-            keys.waiting[moved] = 0
-        new[heirs] = False
-        if new.any():
+            leaves = keys.slots[known & (weights < 0)]
+            leaves = leaves[self._remembered.counts(leaves) + weights[known & (weights < 0)] == 0]
+            heirs_at, slots = self._remembered.heritage(keys.frame[new], leaves)
+            inherited = (keys.frame[new[heirs_at]].select(_KEY), self._remembered.get(slots))
+            new = np.delete(new, heirs_at)
+        unwanted = keys.frame.filter(pl.Series((keys.waiting > 0) & (keys.waiting + weights == 0))).select(_KEY)
+        leaving = pl.concat([self._leaving, unwanted])
+        heirs_at, left_at = heirs(keys.frame[new], leaving)
+        left, others = leaving[left_at], keys.frame[new[heirs_at]].select(_KEY)
+        moved = left[ID] != others[ID]
+        if moved.any():
+            self._caller.move(left.filter(moved), others.filter(moved))
+        self._leaving = leaving[np.delete(np.arange(leaving.height), left_at)]
+        new = np.delete(new, heirs_at)
+        if len(new):
             called = rows[keys.frame[_POSITION].to_numpy()[new]]
             self._caller.begin(called.select(_KEY), self.call.taken(called))
-        heirs, left = heirs[answered], left[answered]
-        if self._remembered is None or not len(heirs):
-            return keys.frame.clear().select(_KEY), self._none.clear()
-        return keys.frame[heirs].select(_KEY), self._remembered.get(keys.slots[left])
+        return inherited
+
+    def _take(self) -> tuple[Delta, list[Known]]:
+        """Takes in what was answered: how the rows change that waited for it, and the answers."""
+        answered = self._caller.take()
+        if answered is None:
+            return self._empty, []
+        keys, values = answered
+        if self._leaving.height and self._remembered is not None:
+            there = keys.with_row_index(_POSITION).join(self._leaving, on=_KEY, how="semi")[_POSITION].to_numpy()
+            there = there[self._waiting.counts(keys[there]) == 0]
+            if len(there):
+                # Who comes in what is left of the epoch may still inherit it.
+                for weight, new in ((1, True), (-1, False)):
+                    some = values.gather(there) if new else values.clear()
+                    mask = np.full(len(there), new)
+                    self._remembered.add(keys[there], np.full(len(there), weight, np.int64), some, mask)
+            self._leaving = self._leaving.join(keys, on=_KEY, how="anti", maintain_order="left")
+        return self._settled(keys, values), [answered]
 
     def _settled(self, keys: pl.DataFrame, values: pl.Series) -> Delta:
         """Gives the answers to the rows that wait for them."""
@@ -226,9 +255,6 @@ class ApplyLater(Operator):
         if not done.all():
             pending = rows.filter(pl.Series(~all_done))
             self._waiting.add(pending, _weights(pending))
-            gone = frame.filter(pl.Series((keys.waiting > 0) & ~done & (keys.waiting + weights == 0)))
-            if gone.height:
-                self._caller.withdraw(gone.select(_KEY))
         return self._output(rows, values, all_done, delta)
 
     def _values(self, keys: pl.DataFrame, known: Sequence[Known]) -> tuple[pl.Series, Mask]:

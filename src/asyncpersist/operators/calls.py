@@ -33,7 +33,7 @@ class Call:
     remembered: bool = True
 
     def taken(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """What the function takes, column by column. A frame without columns has a height all the same."""
+        """Its arguments, named by their places: one may be given twice. Without any, a frame of so many rows."""
         columns = [rows[name].alias(str(place)) for place, name in enumerate(self.arguments)]
         return pl.DataFrame(columns) if columns else pl.DataFrame(height=rows.height)
 
@@ -58,7 +58,7 @@ class LaterCaller(Protocol):
         ...
 
     def move(self, keys: pl.DataFrame, others: pl.DataFrame) -> None:
-        """Calls under these keys, for equal arguments, are from now on under these others."""
+        """Calls under these keys are from now on under these others, which have equal arguments."""
         ...
 
     def withdraw(self, keys: pl.DataFrame) -> None:

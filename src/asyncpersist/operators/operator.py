@@ -36,6 +36,14 @@ class Operator(ABC):
         """Whether `present` can be asked. What has no states cannot."""
         return bool(self.states())
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether `end_epoch` has something to do."""
+        return False
+
+    def end_epoch(self) -> None:  # noqa: B027
+        """Told after the last step of an epoch, which may have had several."""
+
     def states(self) -> Mapping[str, State]:
         """The pieces of state by a name that is stable over versions; empty for a stateless operator."""
         return {}

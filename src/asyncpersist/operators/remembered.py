@@ -11,13 +11,13 @@ from asyncpersist.columnar.delta import ID, WEIGHT
 from asyncpersist.columnar.hashing import id_of
 from asyncpersist.columnar.slot_values import slot_values
 from asyncpersist.columnar.state import Increment
+from asyncpersist.operators.inheriting import ARGUMENTS, heirs
 
 __all__ = ["ARGUMENTS", "VALUE", "Remembered"]
 
 Slots = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int64]
 
-ARGUMENTS = "__arguments"
 VALUE = "__value"
 
 _SCHEMA = {ID: pl.UInt128(), ARGUMENTS: pl.UInt128()}
@@ -32,6 +32,9 @@ class Remembered:
     def __init__(self, dtype: pl.DataType, *, hash_bits: int = 64) -> None:
         self._rows = Arrangement(_SCHEMA, hash_bits=hash_bits)
         self._values = slot_values(dtype)
+        # In this epoch.
+        self._gone: list[Slots] = []
+        self._inherited: list[Slots] = []
 
     @staticmethod
     def keys(ids: pl.Series, arguments: pl.DataFrame) -> pl.DataFrame:
@@ -67,8 +70,33 @@ class Remembered:
         self._values.reserve(len(self._rows))
         if valued.any():
             self._values.put(slots[valued], values)
-        changed = weights != 0
-        self._rows.add(slots[changed], weights[changed])
+        changed = slots[weights != 0]
+        _, after = self._rows.add(changed, weights[weights != 0])
+        if (gone := changed[after == 0]).size:
+            self._gone.append(gone)
+
+    def heritage(self, comes: pl.DataFrame, leaves: Slots) -> tuple[Slots, Slots]:
+        """Of keys that come, the places of those that inherit what was returned for one that has gone, and its slot.
+
+        Gone is what went in this epoch, and the slots `leaves`. Each is inherited once.
+        """
+        none = np.empty(0, np.int64)
+        dead = [slots[self._rows.weights[slots] == 0] for slots in self._gone]
+        left = np.setdiff1d(np.concatenate([*dead, leaves]), np.concatenate([none, *self._inherited]))
+        if not (len(left) and comes.height):
+            return none, none
+        places, used = heirs(comes, self._rows.rows.gather(left))
+        self._inherited.append(left[used])
+        return places, left[used]
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `end_epoch` has something to do."""
+        return bool(self._gone)
+
+    def end_epoch(self) -> None:
+        """What has gone is forgotten."""
+        self._gone, self._inherited = [], []
         if self._rows.wasteful:
             self._values.keep(self._rows.compact(self._rows.removable()))
 

@@ -48,6 +48,16 @@ class Dataflow:
         return (operator for operator in self._operators.values() if isinstance(operator, ApplyLater))
 
     @property
+    def unsettled(self) -> bool:
+        """Whether `end_epoch` has something to do."""
+        return any(operator.unsettled for operator in self._operators.values())
+
+    def end_epoch(self) -> None:
+        """To be called after the last step of an epoch."""
+        for operator in self._operators.values():
+            operator.end_epoch()
+
+    @property
     def stateful(self) -> frozenset[int]:
         """The positions of operators with states."""
         return frozenset(position for position, operator in self._operators.items() if operator.states())

@@ -115,6 +115,8 @@ class Stepping:
         A large one comes in pieces, retractions before insertions.
         """
         await self._pass()
+        if self._dataflow.unsettled:
+            await anyio.to_thread.run_sync(self._dataflow.end_epoch)
         if not self._overflows:
             if any(len(deltas) > 1 for deltas in self._outputs.values()):
                 await self._settle()

@@ -294,7 +294,7 @@ class World:
         assert Net().take(self.operator.again([delta(present)])) == self.oracle.output()
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_it_says_what_a_recomputation_says(data: st.DataObject) -> None:
     """Rows of any weight come and go; answers race them; now and then a restart from what was captured."""

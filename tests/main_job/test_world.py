@@ -18,7 +18,7 @@ from tests.main_job.job import define as define_counts
 from tests.main_job.moving import CATCH_UP_SECONDS, caught_up, follow_order, judge, keep_moving, random_numbers
 from tests.main_job.world import OUTPUTS, World, summed
 
-KILLS = int(os.environ.get("ASYNCPERSIST_WORLD_KILLS", "15"))
+KILLS = int(os.environ.get("ASYNCPERSIST_WORLD_KILLS", "8"))
 MODES = ["PERSISTING", "OPERATOR_PERSISTING"]
 
 

@@ -25,6 +25,7 @@ from asyncpersist.errors import Fenced, OutputChanged, OutputError, OutputNotEmp
 from asyncpersist.io.file_sink import FileSink, FileWriter
 from asyncpersist.io.render import OnRestart
 from asyncpersist.io.sink import Position
+from tests.amounts import PATIENCE
 
 COLUMNS = {"word": DType("str"), "count": DType("int")}
 HEADER = "word,count,time,diff\n"
@@ -447,7 +448,7 @@ async def test_an_output_that_another_run_writes_is_refused(tmp_path: Path, pers
 @pytest.mark.parametrize("persistent", [True, False])
 async def test_of_two_runs_that_start_on_one_output_one_is_refused(tmp_path: Path, persistent: bool) -> None:
     path = tmp_path / "out.csv"
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=PATIENCE)
 
     class MeetingDisk(Disk):
         def create(self, path: Path) -> int:

@@ -20,7 +20,7 @@ from asyncpersist.runtime import source_log
 from asyncpersist.runtime.log_rule import LogRule
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.stores import FaultyStore, Outcome
-from tests.amounts import TIMES
+from tests.amounts import PATIENCE, TIMES
 from tests.runtime.logs import NET, STREAM, TINY, WITH_IDS, head_of, named, net, rows, writing
 
 # With what these seeds draw, a log of either kind is merged in memory and over the disk.
@@ -332,7 +332,7 @@ async def test_a_stop_meanwhile_ends_it_at_once(during: str) -> None:
             run.log.append(50, rows(["a"], 50))
             await run.snapshot(50)
             before[50, "a"] += 1
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as group:
                 group.start_soon(run.compaction.run if during == "run" else run.compaction.finish)
                 await reading.wait()

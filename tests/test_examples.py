@@ -13,6 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
+from tests.amounts import PATIENCE
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -71,7 +73,7 @@ def running(example: str, directory: Path) -> Iterator[None]:
     try:
         yield
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -79,7 +81,7 @@ def running(example: str, directory: Path) -> Iterator[None]:
 
 def becomes(output: Path, wanted: dict[str, int]) -> None:
     """Waits until the output amounts to that."""
-    late = time.monotonic() + 20
+    late = time.monotonic() + PATIENCE
     while (found := final(whole(output))) != wanted:
         assert time.monotonic() < late, f"{found} instead of {wanted}"
         time.sleep(0.02)

@@ -38,7 +38,7 @@ from asyncpersist.table.functions import (
 from asyncpersist.table.schema import Schema, column_definition, schema_from_types
 from asyncpersist.table.table import Table
 from asyncpersist.table.this import left, right, this
-from asyncpersist.udfs.udf import UDF, apply, apply_async, apply_with_type, udf
+from asyncpersist.udfs.definition import UDF, apply, apply_async, apply_with_type, udf
 
 __all__ = [
     "PENDING",

@@ -20,6 +20,7 @@ import asyncpersist as ap
 from asyncpersist.checkpoint.root import Root
 from asyncpersist.clock import SystemClock
 from asyncpersist.objectstore.filesystem import FilesystemStore
+from tests.amounts import PATIENCE
 from tests.cli.conftest import Command, Outcome
 from tests.main_job.stream import final_rows
 
@@ -90,7 +91,9 @@ def here(place: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], cwd=place, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=place, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
 
 
 @contextlib.contextmanager
@@ -232,7 +235,7 @@ def test_a_signal_takes_a_last_snapshot(place: Path, number: signal.Signals, cod
             process.send_signal(number)
             wait_for(process, f"{number.name}: a last snapshot")
             wait_for(process, f"{number.name}: {len(words) or 3} rows read in this run; committed: snapshot")
-            assert process.wait(20) == code
+            assert process.wait(PATIENCE) == code
     assert final_rows(place / "counts.csv", keys=1) == {("a", "3"), ("b", "1"), ("c", "1")}
 
 
@@ -260,7 +263,7 @@ Disk.fsync = fsync
         process.send_signal(first)
         wait_for(process, "once more ends it at once")
         process.send_signal(second)
-        assert process.wait(20) == -second
+        assert process.wait(PATIENCE) == -second
     (place / "hold").unlink()
     assert here("job:graph", "--state", "state").code == 0
     assert final_rows(place / "counts.csv", keys=1) == {("a", "2"), ("b", "1")}
@@ -280,7 +283,7 @@ def test_a_pipe_that_nobody_reads_does_not_hold_the_end(
             put(place, *words)
             wait_until(lambda wanted=number_of_words: counted(place) == wanted, process)
         process.send_signal(number)
-        assert process.wait(20) == code
+        assert process.wait(PATIENCE) == code
     finally:
         process.kill()
         process.wait()
@@ -310,7 +313,7 @@ def counted(place: Path) -> int:
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    late = time.monotonic() + 30
+    late = time.monotonic() + PATIENCE
     while not happened():
         assert process.poll() is None, "it ended"
         assert time.monotonic() < late
@@ -320,7 +323,9 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | su
 def test_an_error_in_a_pipe_that_nobody_reads(place: Path) -> None:
     ours, its = full_pipe()
     try:
-        done = subprocess.run([*COMMAND, "job:broken"], cwd=place, env=BUFFERED, stderr=its, check=False, timeout=60)
+        done = subprocess.run(
+            [*COMMAND, "job:broken"], cwd=place, env=BUFFERED, stderr=its, check=False, timeout=PATIENCE
+        )
     finally:
         os.close(its)
         os.close(ours)
@@ -337,7 +342,7 @@ def test_whoever_reads_may_leave(place: Path) -> None:
     process.stdout.close()
     said = process.stderr.read()
     process.stderr.close()
-    assert process.wait(20) in (1, 120), "120: so Python itself says that standard output is gone"
+    assert process.wait(PATIENCE) in (1, 120), "120: so Python itself says that standard output is gone"
     assert "asyncpersist: BrokenPipeError" in said
 
 
@@ -354,7 +359,7 @@ def test_on_a_terminal_the_figures_stay_in_their_place(place: Path) -> None:
                 if not sent and "│ 3 " in shown:
                     process.send_signal(signal.SIGINT)
                     sent = True
-        assert process.wait(20) == 130
+        assert process.wait(PATIENCE) == 130
     finally:
         os.close(ours)
     assert "job:follow, 0:00:0" in shown
@@ -413,7 +418,7 @@ def test_a_state_that_is_in_use_is_refused_or_taken_over(place: Path, here: Call
         done = here("job:graph", "--state", "state", "--takeover")
         assert done.code == 0, done.err
         put(place, "b")
-        late = time.monotonic() + 30
+        late = time.monotonic() + PATIENCE
         while first.poll() is None and time.monotonic() < late:
             time.sleep(0.05)
         assert first.returncode == 1

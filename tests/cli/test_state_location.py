@@ -25,6 +25,7 @@ from asyncpersist.errors import StateError, Unsupported
 from asyncpersist.io.s3 import AwsS3Settings
 from asyncpersist.objectstore.filesystem import FilesystemStore
 from asyncpersist.persistence import Backend
+from tests.amounts import PATIENCE
 from tests.cli.conftest import Command
 from tests.main_job.stream import final_rows
 from tests.servers import azurite as azure
@@ -194,7 +195,7 @@ def test_a_copy_shows_on_a_terminal_how_far_it_is(job: Job) -> None:
         while piece := os.read(ours, 1 << 16):
             shown += piece.decode(errors="replace")
     os.close(ours)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     objects = len(list((job.folder / "to" / "objects").iterdir()))
     assert f"{objects} of {objects} objects" in shown

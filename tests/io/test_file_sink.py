@@ -25,6 +25,7 @@ from asyncpersist.errors import Fenced, OutputChanged, OutputError, OutputNotEmp
 from asyncpersist.io.file_sink import FileSink, FileWriter
 from asyncpersist.io.render import OnRestart
 from asyncpersist.io.sink import Position
+from tests.amounts import PATIENCE
 
 COLUMNS = {"word": DType("str"), "count": DType("int")}
 HEADER = "word,count,time,diff\n"
@@ -219,9 +220,9 @@ async def test_a_run_killed_before_its_first_snapshot_starts_at_the_beginning(
 
 
 async def test_positions_are_plain_and_tell_the_content_apart(tmp_path: Path) -> None:
-    one = await written(tmp_path / "one.csv", range(0, 2000, 2))
-    same = await written(tmp_path / "same.csv", range(0, 2000, 2))
-    other = await written(tmp_path / "other.csv", [*range(0, 1998, 2), 1999])
+    one = await written(tmp_path / "one.csv", range(0, 1000, 2))
+    same = await written(tmp_path / "same.csv", range(0, 1000, 2))
+    other = await written(tmp_path / "other.csv", [*range(0, 998, 2), 999])
     assert one == same
     assert one["length"] == other["length"] == (tmp_path / "one.csv").stat().st_size
     assert one["tail"] != other["tail"]
@@ -322,7 +323,7 @@ async def test_what_somebody_appended_after_a_clean_end_is_not_cut(tmp_path: Pat
 
 async def test_edits_far_before_the_position_are_not_looked_for(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    position = await written(path, range(0, 2000, 2))
+    position = await written(path, range(0, 1000, 2))
     path.write_bytes(path.read_bytes().replace(b"w0,", b"W0,"))
     await sink(path).check(position, persistent=True)
 
@@ -447,7 +448,7 @@ async def test_an_output_that_another_run_writes_is_refused(tmp_path: Path, pers
 @pytest.mark.parametrize("persistent", [True, False])
 async def test_of_two_runs_that_start_on_one_output_one_is_refused(tmp_path: Path, persistent: bool) -> None:
     path = tmp_path / "out.csv"
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=PATIENCE)
 
     class MeetingDisk(Disk):
         def create(self, path: Path) -> int:

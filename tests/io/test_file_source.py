@@ -26,6 +26,7 @@ from asyncpersist.io.file_source import FileSource
 from asyncpersist.io.formats.format import Format
 from asyncpersist.io.formats.plaintext import PlainTextByFile
 from asyncpersist.io.source import Needs
+from tests.amounts import PATIENCE
 from tests.examples import examples
 from tests.io.reading import TEXT, batches, csv_format, json_format, offsets_after, rows, values
 
@@ -354,7 +355,7 @@ async def test_a_cancelled_read_can_be_closed(tmp_path: Path) -> None:
 
     class Slow(type(TEXT)):  # type: ignore[misc]
         def parse(self, data: bytes, layout: Any) -> pl.DataFrame:
-            release.wait(10)
+            release.wait(PATIENCE)
             return super().parse(data, layout)
 
     (tmp_path / "a").write_bytes(b"x\n" * 100)

@@ -26,7 +26,7 @@ from asyncpersist.errors import Fenced, OutputChanged, OutputError, OutputNotEmp
 from asyncpersist.io.parquet_sink import ParquetSink, ParquetWriter
 from asyncpersist.io.sink import Position
 from asyncpersist.testing.disks import CountingDisk, FailingDisk, FullDisk
-from tests.amounts import PLACES
+from tests.amounts import PATIENCE, PLACES
 from tests.killed import kill, kills
 
 COLUMNS = {"word": DType("str"), "count": DType("int")}
@@ -134,7 +134,7 @@ class TellingDisk(Disk):
             self.linked.release()
 
     async def link_tried(self) -> bool:
-        return await asyncio.to_thread(self.linked.acquire, timeout=30)
+        return await asyncio.to_thread(self.linked.acquire, timeout=PATIENCE)
 
 
 class StoppedClock(SystemClock):

@@ -64,7 +64,7 @@ class Jobs:
         self._server.stdout.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     server = Jobs(tmp_path_factory.mktemp("jobs"))
     yield server

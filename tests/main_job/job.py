@@ -90,6 +90,9 @@ def _child(order: dict[str, Any]) -> None:
     if order.get("job") == "world":
         asyncio.run(follow(order))
         return
+    if order.get("job") == "subject":
+        asyncio.run(importlib.import_module("tests.main_job.subject_job").run(order))
+        return
     asyncio.run(
         count(
             Path(order["folder"]),
@@ -131,7 +134,7 @@ def _wait(pid: int) -> str:
 
 def _serve() -> None:
     # What a run imports only when it needs it, every child would import anew.
-    late = "anyio._backends._asyncio numpy.ma"
+    late = "anyio._backends._asyncio numpy.ma tests.main_job.subject_job"
     for module in (late + " " + os.environ.get("ASYNCPERSIST_TEST_IMPORTS", "")).split():
         importlib.import_module(module)
     for line in sys.stdin:

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.amounts import PATIENCE
 from tests.main_job.world import OUTPUTS, World, differences, summed
-
-CATCH_UP_SECONDS = 20.0
 
 
 def random_numbers() -> random.Random:
@@ -43,7 +42,7 @@ def judge(world: World, outputs: Path) -> None:
 def caught_up(world: World, outputs: Path) -> bool:
     """Whether all outputs get there in time; the world stands still."""
     world.mark()
-    truth, late = world.truth(), time.monotonic() + CATCH_UP_SECONDS
+    truth, late = world.truth(), time.monotonic() + PATIENCE
     missing = list(OUTPUTS)
     while missing and time.monotonic() < late:
         missing = [name for name in missing if summed(outputs / f"{name}.csv", torn=True) != truth[name]]

@@ -1,4 +1,4 @@
-"""A job for the kill tests that gets its rows from Python, with offsets; see `job`, whose server it runs under.
+"""A job for the kill tests that gets its rows from Python, with offsets; `job` is the server that runs it.
 
 What it gives follows from the number of the event, so that anyone can say what must be there after any number of them.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpersist as ap
 from asyncpersist.io.python import ConnectorSubject
-from tests.main_job import job
+from tests.main_job.job import config
 
 _PACE = 0.001
 _AT_ONCE = 10
@@ -113,11 +113,7 @@ def define(output: Path, count: int, *, keyed: bool, threaded: bool) -> ap.Graph
     return graph
 
 
-def _child(order: dict[str, Any]) -> None:
+async def run(order: dict[str, Any]) -> None:
+    """Runs the job to its end."""
     graph = define(Path(order["output"]), order["count"], keyed=order["keyed"], threaded=order["threaded"])
-    asyncio.run(ap.run(graph, persistence_config=job.config(Path(order["state"]), retain_snapshots=3)))
-
-
-if __name__ == "__main__":
-    job._child = _child
-    job._serve()
+    await ap.run(graph, persistence_config=config(order["state"], retain_snapshots=3))

@@ -13,14 +13,14 @@ from tests.main_job.conftest import Jobs, write_words
 from tests.main_job.killing import kill_again_and_again
 from tests.main_job.stream import final_rows, word_counts
 
-KILLS = int(os.environ.get("ASYNCPERSIST_KILLS", "60"))
+KILLS = int(os.environ.get("ASYNCPERSIST_KILLS", "40"))
 
 
 def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    kill_again_and_again(jobs, tmp_path, tmp_path / "state", rng, kills=KILLS, latest=0.12)
+    kill_again_and_again(jobs, tmp_path, tmp_path / "state", rng, rows=800, kills=KILLS, latest=0.12)
 
 
 @pytest.mark.parametrize(("when", "methods"), PLACES)

@@ -18,8 +18,8 @@ from tests.main_job.world import World
 from tests.servers.azurite import Azurite
 from tests.servers.moto import Moto
 
-KILLS = int(os.environ.get("ASYNCPERSIST_REMOTE_KILLS", "10"))
-LIVES = max(3, KILLS // 3)
+KILLS = int(os.environ.get("ASYNCPERSIST_REMOTE_KILLS", "6"))
+LIVES = max(2, KILLS // 3)
 ZOMBIES = max(2, KILLS // 5)
 
 NewState = Callable[[], str]
@@ -39,7 +39,7 @@ def new_state(request: pytest.FixtureRequest, moto: Moto, azurite: Azurite) -> N
 
 
 def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path, new_state: NewState) -> None:
-    kill_again_and_again(jobs, tmp_path, new_state(), random_numbers(), kills=KILLS, latest=0.8)
+    kill_again_and_again(jobs, tmp_path, new_state(), random_numbers(), rows=300, kills=KILLS, latest=0.4)
 
 
 def test_a_zombie_is_fenced(jobs: Jobs, tmp_path: Path, new_state: NewState) -> None:
@@ -50,12 +50,12 @@ def test_a_zombie_is_fenced(jobs: Jobs, tmp_path: Path, new_state: NewState) -> 
         assert attempts < 10 * ZOMBIES, "too few were stopped while they owned the root"
         folder, output = tmp_path / f"in{attempts}", tmp_path / f"{attempts}.csv"
         folder.mkdir()
-        write_words(folder / "a.jsonl", rng, 4000)
+        write_words(folder / "a.jsonl", rng, 1000)
         order = {"folder": folder, "output": output, "state": new_state(), "retain_snapshots": rng.choice([1, 50])}
         pid = jobs.begin(**order, expected=["Fenced"])
         while not output.exists():
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.2))
         os.kill(pid, signal.SIGSTOP)
         if jobs.wait(pid) != "stopped":
             continue

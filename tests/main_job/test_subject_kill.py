@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,46 +17,26 @@ from tests.main_job.job import config
 from tests.main_job.stream import final_rows
 from tests.main_job.subject_job import define, prices, totals
 
-KILLS = int(os.environ.get("ASYNCPERSIST_KILLS", "15"))
-
-
-class SubjectJobs(Jobs):
-    def __init__(self, folder: Path) -> None:
-        self._outcome = folder / "outcome"
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.main_job.subject_job"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
-
-
-@pytest.fixture(scope="module")
-def subject_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SubjectJobs]:
-    server = SubjectJobs(tmp_path_factory.mktemp("jobs"))
-    yield server
-    server.close()
+KILLS = int(os.environ.get("ASYNCPERSIST_KILLS", "10"))
 
 
 @pytest.mark.parametrize(("keyed", "threaded"), [(False, False), (False, True), (True, False), (True, True)])
-def test_killed_at_random_moments(subject_jobs: SubjectJobs, tmp_path: Path, keyed: bool, threaded: bool) -> None:
+def test_killed_at_random_moments(jobs: Jobs, tmp_path: Path, keyed: bool, threaded: bool) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
     truth = prices if keyed else totals
     output, count, killed = tmp_path / "out.csv", 600, 0
-    job = {"output": output, "state": tmp_path / "state", "keyed": keyed, "threaded": threaded}
+    job = {"job": "subject", "output": output, "state": tmp_path / "state", "keyed": keyed, "threaded": threaded}
     while killed < KILLS:
-        fate = subject_jobs.run(**job, count=count, kill_after=rng.uniform(0.02, 0.2))
+        fate = jobs.run(**job, count=count, kill_after=rng.uniform(0.02, 0.2))
         assert fate in ("ended", "killed")
         if fate == "killed":
             killed += 1
         else:
             assert final_rows(output, keys=1) == truth(count)
             count += 300
-    assert subject_jobs.run(**job, count=count) == "ended"
+    assert jobs.run(**job, count=count) == "ended"
     assert final_rows(output, keys=1) == truth(count)
 
 

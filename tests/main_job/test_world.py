@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import asyncpersist as ap
+from tests.amounts import PATIENCE
 from tests.main_job.conftest import Jobs
 from tests.main_job.job import config
 from tests.main_job.job import define as define_counts
-from tests.main_job.moving import CATCH_UP_SECONDS, caught_up, follow_order, judge, keep_moving, random_numbers
+from tests.main_job.moving import caught_up, follow_order, judge, keep_moving, random_numbers
 from tests.main_job.world import OUTPUTS, World, summed
 
-KILLS = int(os.environ.get("ASYNCPERSIST_WORLD_KILLS", "15"))
+KILLS = int(os.environ.get("ASYNCPERSIST_WORLD_KILLS", "8"))
 MODES = ["PERSISTING", "OPERATOR_PERSISTING"]
 
 
@@ -44,7 +45,7 @@ def test_followed_while_it_moves(jobs: Jobs, tmp_path: Path, persistence: str) -
             summed(outputs / f"{name}.csv", torn=True)
         if not reached:
             judge(world, outputs)
-            pytest.fail(f"life {life}: it caught up only after {CATCH_UP_SECONDS} s")
+            pytest.fail(f"life {life}: it caught up only after {PATIENCE} s")
         for _ in range(rng.choice([0, 0, 3])):
             world.change()
     pid = jobs.begin(**follow)
@@ -88,7 +89,7 @@ async def test_a_rewritten_file_changes_in_one_epoch(tmp_path: Path, persistent:
         told.append((row["word"], row["count"], is_addition, time))
 
     async def becomes(word: str) -> None:
-        async with asyncio.timeout(CATCH_UP_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             while (word, lines, True) not in [change[:3] for change in told]:
                 await asyncio.sleep(0.01)
 

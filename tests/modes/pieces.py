@@ -20,6 +20,7 @@ from asyncpersist.io.python import ConnectorSubject
 from asyncpersist.objectstore.contract import ObjectStore
 from asyncpersist.persistence import Backend, Config, PersistenceMode, SnapshotAccess
 from asyncpersist.runtime.statistics import Statistics
+from tests.amounts import PATIENCE
 
 M, A = PersistenceMode, SnapshotAccess
 
@@ -161,7 +162,7 @@ async def running(graph: ap.Graph, config: Config, **settings: Any) -> AsyncIter
 
 async def until(condition: Callable[[], object]) -> None:
     """Lets the loop turn until something is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import asyncpersist as ap
+from tests.amounts import PATIENCE
 from tests.modes.changing import FEED, FILE, after, before
 from tests.modes.pieces import (
     Crash,
@@ -128,7 +129,7 @@ async def test_killed(tmp_path: Path) -> None:
         sys.executable, "-m", "tests.modes.changing", str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         assert await process.stdout.readline() == b"filled\n"
         await until(lambda: told_all(place))
         process.kill()

@@ -13,6 +13,7 @@ import pytest
 import asyncpersist as ap
 from asyncpersist.errors import GraphChanged
 from asyncpersist.testing.clocks import ManualClock
+from tests.amounts import PATIENCE
 from tests.modes.pieces import (
     REPLAYING,
     A,
@@ -172,7 +173,7 @@ async def test_a_stop_in_the_middle_of_a_pause(anywhere: Place, access: A) -> No
         await until(lambda: clock.asleep)
         words = told(anywhere, "recorded")[0]
         assert runtime.statistics().rows_read == sum(change[1] == words[0][1] for change in words)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await runtime.stop()
     recorded, replayed = told(anywhere, "recorded"), told(anywhere, "replayed")
     first = recorded[0][0][1]

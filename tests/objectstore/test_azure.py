@@ -32,6 +32,7 @@ from asyncpersist.errors import StateUnwritable, StoreUnavailable
 from asyncpersist.objectstore.azure import blobs
 from asyncpersist.objectstore.azure.store import AzureStore
 from asyncpersist.objectstore.contract import KeyExists, KeyMissing, OutcomeUnknown, Throttled
+from tests.amounts import PATIENCE
 from tests.servers.azurite import ACCOUNT, KEY, Azurite
 
 MIB = 1024 * 1024
@@ -665,7 +666,7 @@ async def test_a_service_that_takes_no_more_is_given_up(
 
     server = await asyncio.start_server(take_nothing, "127.0.0.1", 0)
     store = at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    async with asyncio.timeout(20), closing(store):
+    async with asyncio.timeout(PATIENCE), closing(store):
         with pytest.raises(error, match="took too long") as caught:
             await getattr(store, call.split(maxsplit=1)[0])("k", LARGE if call.endswith("large") else LARGE[: 16 * MIB])
     assert type(caught.value) is error

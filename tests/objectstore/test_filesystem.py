@@ -18,6 +18,7 @@ from asyncpersist.objectstore.memory import MemoryStore
 from asyncpersist.objectstore.probe import probe
 from asyncpersist.testing.disks import CountingDisk, FailingDisk, FullDisk
 from asyncpersist.testing.power import LossyDisk
+from tests.amounts import PATIENCE
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -48,13 +49,13 @@ async def test_writes_that_wait_together_share_the_synchronisation_of_their_dire
     class Holding(CountingDisk):
         def mkdir(self, path: Path) -> None:
             held.set()
-            go.wait(10)
+            go.wait(PATIENCE)
             super().mkdir(path)
 
     disk = Holding()
     store = FilesystemStore(tmp_path / "root", disk)
     first = asyncio.create_task(store.put("objects/first", b""))
-    await asyncio.to_thread(held.wait, 10)
+    await asyncio.to_thread(held.wait, PATIENCE)
     rest = [asyncio.create_task(store.put(f"objects/{n}", b"")) for n in range(20)]
     await asyncio.sleep(0)
     go.set()

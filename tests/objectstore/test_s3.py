@@ -20,6 +20,7 @@ from asyncpersist.errors import StateUnwritable, StoreUnavailable
 from asyncpersist.objectstore.contract import Entry, KeyExists, KeyMissing, OutcomeUnknown, Throttled
 from asyncpersist.objectstore.s3.settings import AwsS3Settings, split_s3_path
 from asyncpersist.objectstore.s3.store import S3Store
+from tests.amounts import PATIENCE
 from tests.objectstore.scripted_s3 import Request, ScriptedS3, answer, listing, refused
 from tests.servers.moto import Moto
 
@@ -199,7 +200,7 @@ async def test_a_store_that_takes_no_notice_of_ranges(scripted: ScriptedS3) -> N
 
 def uploads(moto: Moto, bucket: str) -> list[str]:
     """The names of what is being uploaded in parts to a bucket."""
-    with urllib.request.urlopen(f"{moto.url}/{bucket}?uploads", timeout=20) as reply:
+    with urllib.request.urlopen(f"{moto.url}/{bucket}?uploads", timeout=PATIENCE) as reply:
         return re.findall("<Upload>.*?<Key>([^<]*)", reply.read().decode(), re.DOTALL)
 
 
@@ -388,7 +389,7 @@ async def test_a_cancelled_upload_returns_at_once_and_is_aborted_before_the_stor
     await reached.wait()
     writing.cancel()
     await aborting.wait()
-    await asyncio.wait([writing], timeout=2)
+    await asyncio.wait([writing], timeout=PATIENCE)
     assert writing.cancelled()
     closing = asyncio.create_task(store.aclose())
     for _ in range(20):
@@ -413,7 +414,7 @@ async def test_closing_gives_up_parts_that_are_not_removed_soon(
     writing = asyncio.create_task(store.put("large", LARGE))
     await reached.wait()
     writing.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.wait([writing])
         await store.aclose()
     assert "stay in the bucket: the store did not answer in time. A lifecycle" in caplog.text
@@ -542,7 +543,7 @@ async def test_a_store_that_stops_taking_data(monkeypatch: pytest.MonkeyPatch) -
     async with await asyncio.start_server(read_nothing, "127.0.0.1", 0) as server:
         endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         store = S3Store(AwsS3Settings("bucket", "key", "secret", endpoint=endpoint), "x")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(OutcomeUnknown, match="did not answer in time"):
                 await store.put("a", LARGE[: 16 * MIB])
         await store.aclose()

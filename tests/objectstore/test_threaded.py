@@ -18,6 +18,7 @@ from asyncpersist.objectstore.remote import remote
 from asyncpersist.objectstore.threaded import ThreadedStore
 from asyncpersist.testing import contract
 from asyncpersist.testing.stores import FaultyStore, Outcome
+from tests.amounts import PATIENCE
 
 
 def store_threads() -> list[threading.Thread]:
@@ -60,7 +61,7 @@ class Tracing(MemoryStore):
 
     async def create(self, key: str, data: bytes) -> None:
         self.called.set()
-        assert self.go.wait(60), "nobody went on while this thread was blocked"
+        assert self.go.wait(PATIENCE), "nobody went on while this thread was blocked"
 
     async def aclose(self) -> None:
         self.where.add(threading.get_ident())
@@ -255,7 +256,7 @@ async def main():
 asyncio.run(main())
 """
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "'k'" in ended.stdout

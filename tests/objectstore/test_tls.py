@@ -16,13 +16,11 @@ from asyncpersist.errors import StateUnwritable, StoreUnavailable
 from asyncpersist.objectstore.azure.store import AzureStore
 from asyncpersist.objectstore.contract import KeyExists, ObjectStore
 from asyncpersist.objectstore.s3.store import S3Store
+from tests.amounts import PATIENCE
 from tests.servers import azurite
 from tests.servers.azurite import Azurite
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.moto import Moto
-
-PATIENCE = 60.0
-"""Seconds: a store that hangs fails its test."""
 
 
 @pytest.fixture(scope="module")

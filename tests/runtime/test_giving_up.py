@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import polars as pl
 import pytest
 
@@ -20,6 +21,7 @@ from asyncpersist.runtime.segments import Capture, LogCut, LogSegment
 from asyncpersist.runtime.snapshots import Snapshots
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.testing.stores import FaultyStore, Outcome
+from tests.amounts import PATIENCE
 
 
 class Script:
@@ -143,7 +145,7 @@ async def test_a_store_that_is_down_is_waited_for_until_the_deadline(outcome: Ou
     mine = await segment(snapshots, 2)
     script.decide = lambda method, key: outcome
     snapshots.deadline = clock.monotonic() + 0.2
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await snapshots.give_up()
     assert not root.claimed
     assert mine.key in await objects(script.inner)
@@ -160,9 +162,12 @@ async def test_a_snapshot_in_doubt_is_settled_first(outcome: Outcome) -> None:
     root, snapshots = await begin(script.store, clock)
     first, second = await segment(snapshots, 2), await segment(snapshots, 4)
     script.decide = lambda method, key: outcome if method == "create" else Outcome.DONE
-    with anyio.move_on_after(0.01):
-        await commit(snapshots, 2, first)
-    assert root.in_doubt
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(commit, snapshots, 2, first)
+            while not root.in_doubt:
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
     script.decide = lambda method, key: Outcome.DONE
     await snapshots.give_up()
     found = await Root.open(script.inner, clock=clock)

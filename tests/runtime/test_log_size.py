@@ -51,7 +51,7 @@ async def log_of(store: MemoryStore) -> tuple[Manifest, int, dict[str, int]]:
 
 
 ROWS = 20_000
-LAST = 17
+LAST = 11
 
 
 @pytest.mark.parametrize("runs", ["one", "many"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import random
 from collections import Counter
 from pathlib import Path
@@ -114,6 +115,108 @@ async def test_a_branch_that_is_not_taken_calls_nothing() -> None:
         (6, 60, "ü", 42),
     ]
     assert sorted(counted.calls) == [2, 3, 7, 21, 30, 200, 2000]
+
+
+async def test_what_a_branch_needs_is_not_computed_elsewhere() -> None:
+    double = ap.udf(Counted().double)
+
+    def build(t: ap.Table) -> ap.Table:
+        return t.select(
+            divided=ap.if_else(t.a > 1, double(10 // (t.a - 1)), 0),
+            known=ap.if_else(t.b.is_not_none(), ap.apply_with_type(len, int, ap.unwrap(t.b)), -1),
+            nested=ap.if_else(t.a > 2, double(double(t.a)), -1),
+            inner=ap.if_else(t.a > 1, ap.if_else(double(t.a) > 4, t.a, -2), -1),
+            later=ap.coalesce(t.b, ap.cast(str, double(double(t.a)))),
+        )
+
+    found = await outcome(build, Pair, plus(*ROWS[:3]))
+    assert columns(found.rows, "divided", "known", "nested", "inner", "later") == [
+        (0, 1, -1, -1, "x"),
+        (20, -1, -1, -2, "8"),
+        (10, 1, 12, 3, "ü"),
+    ]
+
+
+async def test_a_call_that_is_needed_everywhere_is_the_one_of_a_branch_too() -> None:
+    counted = Counted()
+    once = ap.udf(counted.double)(ap.this.a)
+    found = await outcome(
+        lambda t: t.select(high=ap.if_else(once > 2, once, 0), low=ap.if_else(once > 4, 0, once), all=once),
+        Pair,
+        plus(*ROWS[:3]),
+    )
+    assert columns(found.rows, "high", "low", "all") == [(0, 2, 2), (4, 4, 4), (6, 0, 6)]
+    assert counted.calls == [1, 2, 3]
+    counted.calls.clear()
+    some = ap.udf(counted.double)(ap.this.a)
+    found = await outcome(
+        lambda t: t.select(low=ap.if_else(t.a < 2, some, 0), high=ap.if_else(t.a > 2, some, 0)), Pair, plus(*ROWS[:3])
+    )
+    assert columns(found.rows, "low", "high") == [(2, 0), (0, 0), (0, 6)]
+    assert counted.calls == [1, 3]
+
+
+async def test_functions_that_only_look_alike_are_not_one() -> None:
+    def made(factor: int) -> Any:
+        def times(a: int) -> int:
+            return a * factor
+
+        return times
+
+    class Factor:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        def times(self, a: int) -> int:
+            return a * self.by
+
+    pairs: list[tuple[Any, Any]] = [
+        (lambda a: a * 2, lambda a: a * 3),
+        (made(2), made(3)),
+        (functools.partial(int.__mul__, 2), functools.partial(int.__mul__, 3)),
+        (Factor(2).times, Factor(3).times),
+    ]
+    for two, three in pairs:
+        certain = ap.udf(return_type=int, deterministic=True)
+        found = await outcome(lambda t: t.select(a=certain(two)(t.a), b=certain(three)(t.a)), Pair, plus(ROWS[1]))  # noqa: B023
+        assert found.rows == [{"a": 4, "b": 6}]
+        found = await outcome(
+            lambda t: t.reduce(
+                a=ap.reducers.sum(ap.apply_with_type(two, int, t.a)),  # noqa: B023
+                b=ap.reducers.sum(ap.apply_with_type(three, int, t.a)),  # noqa: B023
+            ),
+            Pair,
+            plus(ROWS[1]),
+        )
+        assert found.rows == [{"a": 4, "b": 6}]
+    cached = ap.udf(return_type=int, cache_strategy=ap.udfs.InMemoryCache())
+    for two, three in pairs[1:2] + pairs[3:]:
+        with pytest.raises(GraphError, match=r"two different functions .* could not be told apart"):
+            await outcome(lambda t: t.select(a=cached(two)(t.a), b=cached(three)(t.a)), Pair, plus(ROWS[1]))  # noqa: B023
+    two, three = pairs[2]
+    found = await outcome(lambda t: t.select(a=cached(two)(t.a), b=cached(three)(t.a)), Pair, plus(ROWS[1]))
+    assert found.rows == [{"a": 4, "b": 6}]
+
+
+async def test_equal_arguments() -> None:
+    def joined(a: int, b: int) -> str:
+        return f"{a} {b}"
+
+    found = await outcome(
+        lambda t: t.select(
+            c=ap.apply(joined, t.a, t.a), d=ap.apply(joined, t.a + 1, b=t.a + 1), e=ap.apply(joined, 5, 5)
+        ),
+        Pair,
+        plus(ROWS[0]),
+    )
+    assert columns(found.rows, "c", "d", "e") == [("1 1", "2 2", "5 5")]
+
+
+async def test_options_may_be_given_with_the_function() -> None:
+    counted = Counted()
+    function = ap.udf(counted.double, cache_strategy=ap.udfs.InMemoryCache())
+    found = await outcome(lambda t: t.select(c=function(t.a * 0)), Pair, plus(*ROWS))
+    assert (columns(found.rows, "c"), counted.calls) == ([(0,)] * 4, [0])
 
 
 async def test_functions_in_reduce_below_and_above_the_groups() -> None:
@@ -286,6 +389,10 @@ async def test_what_comes_and_goes_is_called_for_once_and_taken_back_as_it_was()
             "a lambda has no name",
         ),
         (lambda t: ap.udf(3)(t.a), TypeError, "udf takes a function"),
+        (lambda t: ap.udf(len, cache=3), TypeError, "udf has no option cache; there are return_type"),
+        (lambda t: ap.udf(_Nothing)(t.a), TypeError, "_Nothing is a class: make it a subclass of UDF"),
+        (lambda t: ap.udf(Counted().shout)(t.a), GraphError, "text is annotated as str, and is given int"),
+        (lambda t: ap.udf(_mixed)(t.a, t.a), GraphError, "some parameters are annotated pl.Series"),
         (lambda t: ap.udf(executor="sync")(len)(t.b), TypeError, "executor must be one of"),
         (lambda t: ap.udf(max_batch_size=0)(len)(t.b), ValueError, "max_batch_size must be at least 1"),
         (lambda t: ap.udf(version=[])(len)(t.b), TypeError, "version must be"),
@@ -296,6 +403,10 @@ def test_what_cannot_be_meant_is_refused_while_the_graph_is_built(wrong: Any, er
         table = ap.io.python.read(_Nothing(), schema=Pair)
         with pytest.raises(error, match=message):
             table.select(c=wrong(table))
+
+
+def _mixed(a: pl.Series, b: int) -> int:
+    return b
 
 
 class _Nothing(ap.io.python.ConnectorSubject):

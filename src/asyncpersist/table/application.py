@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asyncpersist.dtypes import DType
-from asyncpersist.table.expression import ColumnExpression
+from asyncpersist.table.expression import ColumnExpression, parts
 
-__all__ = ["Applicable", "Application", "Bound"]
+__all__ = ["Applicable", "Application", "Bound", "meaning_of"]
 
 
 class Bound(Protocol):
@@ -48,6 +49,11 @@ class Applicable(Protocol):
         ...
 
     @property
+    def token(self) -> Any:
+        """Equal within a program if what is called is the same."""
+        ...
+
+    @property
     def pending(self) -> bool:
         """Whether rows do not wait for its answers."""
         ...
@@ -73,6 +79,16 @@ class Application(ColumnExpression):
     def children(self) -> tuple[ColumnExpression, ...]:
         return self.args
 
+    @property
+    def meaning(self) -> str:
+        """Equal if one call will do for both.
+
+        The same object in a program is one call; what is only written alike is one if that makes no difference.
+        """
+        calls = [part for part in parts(self) if isinstance(part, Application)]
+        tokens = [str(call.function.token if call.function.repeatable else id(call)) for call in calls]
+        return json.dumps([self.canonical(), tokens])
+
     def canonical(self) -> Any:
         return ["apply", self.function.canonical(), [arg.canonical() for arg in self.args], list(self.keywords)]
 
@@ -80,3 +96,9 @@ class Application(ColumnExpression):
         first = len(self.args) - len(self.keywords)
         named = (f"{name}={arg!r}" for name, arg in zip(self.keywords, self.args[first:], strict=True))
         return f"{self.function.label}({', '.join([*map(repr, self.args[:first]), *named])})"
+
+
+def meaning_of(expression: ColumnExpression) -> str:
+    """Equal for expressions that may be computed once for both."""
+    calls = [part.meaning for part in parts(expression) if isinstance(part, Application)]
+    return json.dumps([expression.canonical(), calls])

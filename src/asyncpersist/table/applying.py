@@ -9,7 +9,7 @@ A function that answers later has a node of its own, above those of all others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asyncpersist.dtypes import DType
@@ -19,7 +19,7 @@ from asyncpersist.operators import calls
 from asyncpersist.operators.apply import Apply
 from asyncpersist.operators.apply_later import ApplyLater
 from asyncpersist.operators.operator import Operator
-from asyncpersist.table.application import Application, Bound
+from asyncpersist.table.application import Application, Bound, meaning_of
 from asyncpersist.table.compile import Scope, compile_columns, read_columns
 from asyncpersist.table.expression import Call, ColumnExpression, ColumnReference, IdReference, Literal, parts
 from asyncpersist.table.rules import refuse_future
@@ -46,76 +46,113 @@ class _Piece:
 
 
 @dataclass(slots=True)
+class _Wheres:
+    """For which rows each call is needed, by its meaning: some of conditions, over the table, or None: for all."""
+
+    found: dict[str, dict[str, ColumnExpression] | None] = field(default_factory=dict)
+
+    def find(self, expression: ColumnExpression, where: ColumnExpression | None) -> None:
+        """Looks for calls in an expression that is needed for the rows `where`, None: for all."""
+        if isinstance(expression, Application):
+            known = self.found.setdefault(expression.meaning, {})
+            if where is None:
+                self.found[expression.meaning] = None
+            elif known is not None:
+                known[meaning_of(where)] = where
+        for part, condition in _branches(expression, where):
+            self.find(part, condition)
+
+    def where(self, application: Application) -> ColumnExpression | None:
+        """The rows that need a call; None: all."""
+        conditions = self.found[application.meaning]
+        if conditions is None:
+            return None
+        first, *others = conditions.values()
+        for other in others:
+            first = Call("if_else", (first, Literal(True), other))
+        return first
+
+
+def _branches(
+    expression: ColumnExpression, where: ColumnExpression | None
+) -> Iterator[tuple[ColumnExpression, ColumnExpression | None]]:
+    """The parts of an expression, and the rows for which each is needed, if it is for the rows `where`."""
+    match expression:
+        case Call(op="if_else", args=(clause, then, other)):
+            holds = Call("coalesce", (clause, Literal(False)))
+            yield clause, where
+            yield then, _both(where, holds)
+            yield other, _both(where, Call("invert", (holds,)))
+        case Call(op="coalesce", args=args):
+            for arg in args:
+                yield arg, where
+                where = _both(where, Call("is_none", (arg,)))
+        case Call(op="require", args=(first, *deps)):
+            yield from ((dep, where) for dep in deps)
+            for dep in deps:
+                where = _both(where, Call("is_not_none", (dep,)))
+            yield first, where
+        case _:
+            yield from ((child, where) for child in expression.children)
+
+
+@dataclass(slots=True)
 class _Cut:
     """Takes calls out of expressions over a table. `columns` grow by theirs."""
 
     scope: Scope
+    wheres: _Wheres
     columns: dict[str, DType]
     pieces: list[_Piece] = field(default_factory=list)
     _made: dict[str, ColumnExpression] = field(default_factory=dict)
+    _depths: dict[str, int] = field(default_factory=dict)
 
-    def rewritten(self, expression: ColumnExpression, where: ColumnExpression | None) -> ColumnExpression:
-        """The expression with references in the place of calls, which are made at most for the rows `where`."""
+    def rewritten(self, expression: ColumnExpression) -> ColumnExpression:
+        """The expression with references in the place of calls."""
         match expression:
             case Application():
-                return self._call(expression, where)
+                meaning = expression.meaning
+                if meaning not in self._made:
+                    self._made[meaning] = self._call(expression)
+                return self._made[meaning]
             case ColumnReference(name=name):
                 self.scope.own(expression)
                 return ColumnReference(name)
             case IdReference():
                 self.scope.own(expression)
-                return IdReference()
-            case Call(op="if_else", args=(clause, then, other), options=options):
-                clause = self.rewritten(clause, where)
-                holds = Call("coalesce", (clause, Literal(False)))
-                taken = self.rewritten(then, _both(where, holds))
-                return Call(
-                    "if_else", (clause, taken, self.rewritten(other, _both(where, Call("invert", (holds,))))), options
-                )
-            case Call(op="coalesce", args=args, options=options):
-                values: list[ColumnExpression] = []
-                for arg in args:
-                    values.append(self.rewritten(arg, where))
-                    where = _both(where, Call("is_none", (values[-1],)))
-                return Call("coalesce", tuple(values), options)
-            case Call(op="require", args=(first, *deps), options=options):
-                known = [self.rewritten(dep, where) for dep in deps]
-                for dep in known:
-                    where = _both(where, Call("is_not_none", (dep,)))
-                return Call("require", (self.rewritten(first, where), *known), options)
+                # A column "id" can only have come from `this.id` in a select above.
+                return ColumnReference("id") if "id" in self.scope.columns else IdReference()
             case Call(op=op, args=args, options=options):
-                return Call(op, tuple(self.rewritten(arg, where) for arg in args), options)
+                return Call(op, tuple(map(self.rewritten, args)), options)
             case _:
                 return expression
 
-    def _call(self, application: Application, where: ColumnExpression | None) -> ColumnExpression:
-        args = tuple(self.rewritten(arg, where) for arg in application.args)
-        # What is the same object in the program is one call; what is only written alike is one if that makes no
-        # difference.
-        same = application.canonical() if application.function.repeatable else id(application)
-        meaning = json.dumps([same, None if where is None else where.canonical()])
-        if meaning not in self._made:
-            before = [*args, *([] if where is None else [where])]
-            # What is computed here may rest on columns that the calls before it have made.
-            scope = Scope(self.columns)
-            takes = tuple(compile_columns({"argument": arg}, scope).columns["argument"] for arg in args)
-            for arg, taken in zip(args, takes, strict=True):
-                refuse_future(repr(application), arg, taken)
-            bound = application.function.bind(takes, application.keywords)
-            dtype = bound.result if where is None else bound.result.as_optional()
-            output = _free(f"call.{len(self.pieces)}", self.columns)
-            pending = application.function.pending
-            self.pieces.append(_Piece(output, dtype, bound, args, where, self._depth(before), pending))
-            self.columns[output] = dtype.as_future() if pending else dtype
-            reference = ColumnReference(output)
-            # In its branch it has a value, which the column has not where the branch is not taken.
-            self._made[meaning] = reference if dtype == bound.result else Call("unwrap", (reference,))
-        return self._made[meaning]
-
-    def _depth(self, expressions: Iterable[ColumnExpression]) -> int:
-        depths = {piece.output: piece.depth for piece in self.pieces}
-        names = {part.name for each in expressions for part in parts(each) if isinstance(part, ColumnReference)}
-        return max((depths[name] + 1 for name in names if name in depths), default=0)
+    def _call(self, application: Application) -> ColumnExpression:
+        needed = self.wheres.where(application)
+        where = None if needed is None else self.rewritten(needed)
+        args = tuple(map(self.rewritten, application.args))
+        # What is computed here may rest on columns that the calls before it have made.
+        scope = Scope(self.columns)
+        takes = tuple(compile_columns({"argument": arg}, scope).columns["argument"] for arg in args)
+        for arg, taken in zip(args, takes, strict=True):
+            refuse_future(repr(application), arg, taken)
+        bound = application.function.bind(takes, application.keywords)
+        dtype = bound.result
+        if where is not None:
+            dtype = dtype.as_optional()
+            # What has no value where it is not needed must not be computed there.
+            args = tuple(arg if isinstance(arg, ColumnReference | Literal) else _only(where, arg) for arg in args)
+        output = _free(f"call.{len(self.pieces)}", self.columns)
+        depth = max(
+            (self._depths[name] + 1 for name in _read([*args, *_given(where)]) & self._depths.keys()), default=0
+        )
+        pending = application.function.pending
+        self.pieces.append(_Piece(output, dtype, bound, args, where, depth, pending))
+        self.columns[output] = dtype.as_future() if pending else dtype
+        self._depths[output] = depth
+        reference = ColumnReference(output)
+        # In its branch it has a value, which the column has not where the branch is not taken.
+        return reference if dtype == bound.result else Call("unwrap", (reference,))
 
 
 def calls_functions(expression: ColumnExpression) -> bool:
@@ -130,8 +167,11 @@ def select_applied(
     if not any(map(calls_functions, named.values())):
         return select_node(node, scope, named)
     _refuse_pending_within(named)
-    cut = _Cut(scope, dict(scope.columns))
-    rest = {name: cut.rewritten(expression, None) for name, expression in named.items()}
+    wheres = _Wheres()
+    for expression in named.values():
+        wheres.find(expression, None)
+    cut = _Cut(scope, wheres, dict(scope.columns))
+    rest = {name: cut.rewritten(expression) for name, expression in named.items()}
     waited = [piece for piece in cut.pieces if not piece.pending]
     pending = [piece for piece in cut.pieces if piece.pending]
     for depth in range(1 + max((piece.depth for piece in waited), default=-1)):
@@ -158,15 +198,16 @@ def _called(
 ) -> tuple[SourceNode | OperatorNode, list[calls.Call], dict[str, DType]]:
     """A node with the columns that the calls take, the calls, and those of its columns that are read `later`."""
     made: dict[str, ColumnExpression] = {}
+    names: dict[str, str] = {}
 
     def column(expression: ColumnExpression, wanted: str) -> str:
         if isinstance(expression, ColumnReference):
             return expression.name
         meaning = json.dumps(expression.canonical())
-        found = next((name for name, other in made.items() if json.dumps(other.canonical()) == meaning), None)
-        name = found or _free(f"{wanted}.{len(made)}", {**node.columns, **made})
-        made[name] = expression
-        return name
+        if meaning not in names:
+            names[meaning] = _free(f"{wanted}.{len(made)}", {**node.columns, **made})
+            made[names[meaning]] = expression
+        return names[meaning]
 
     called = [
         calls.Call(
@@ -181,8 +222,8 @@ def _called(
     ]
     below: SourceNode | OperatorNode = node
     if made:
-        used = later.union(*(call.arguments for call in called), *({call.where} for call in called))
-        kept = {name: ColumnReference(name) for name in node.columns if name in used}
+        # All columns: whichever others are read later is then no other node.
+        kept = {name: ColumnReference(name) for name in node.columns}
         below = select_node(node, Scope(node.columns, node), {**kept, **made})
     # What only served as an argument is not carried on; there is always something to carry the rows.
     return below, called, {name: dtype for name, dtype in below.columns.items() if name in later}
@@ -240,9 +281,11 @@ def _applied_later(node: SourceNode | OperatorNode, piece: _Piece, later: set[st
 
 def _expressions(pieces: Iterable[_Piece]) -> Iterable[ColumnExpression]:
     for piece in pieces:
-        yield from piece.args
-        if piece.where is not None:
-            yield piece.where
+        yield from (*piece.args, *_given(piece.where))
+
+
+def _given(expression: ColumnExpression | None) -> tuple[ColumnExpression, ...]:
+    return () if expression is None else (expression,)
 
 
 def _read(expressions: Iterable[ColumnExpression]) -> set[str]:
@@ -256,4 +299,10 @@ def _free(wanted: str, taken: Mapping[str, object]) -> str:
 
 
 def _both(first: ColumnExpression | None, second: ColumnExpression) -> ColumnExpression:
-    return second if first is None else Call("and", (first, second))
+    """Where both hold; the second is not looked at where the first does not."""
+    return second if first is None else Call("if_else", (first, second, Literal(False)))
+
+
+def _only(where: ColumnExpression, expression: ColumnExpression) -> ColumnExpression:
+    """The expression for some rows, None for the others."""
+    return Call("if_else", (where, expression, Literal(None)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ from asyncpersist.graph.node import Demands, OperatorNode, SourceNode
 from asyncpersist.operators.group_by import GroupBy
 from asyncpersist.operators.operator import Operator
 from asyncpersist.operators.reducers.reduction import NEEDS_ID, Reduction
-from asyncpersist.table.application import Application
+from asyncpersist.table.application import Application, meaning_of
 from asyncpersist.table.applying import select_applied
 from asyncpersist.table.comparison import ORDERED
 from asyncpersist.table.compile import Scope
@@ -103,6 +102,8 @@ class _Plan:
     plain: list[str] = field(default_factory=list)
     _made: dict[str, str] = field(default_factory=dict)
     _inputs: dict[str, str] = field(default_factory=dict)
+    _above_calls: dict[int, tuple[Application, Application]] = field(default_factory=dict)
+    """By the ids of calls over groups, these, which stay alive so, and what stands for each: one for one."""
 
     def result(self, output: str, expression: ColumnExpression) -> ColumnExpression:
         """`expression` over the columns of the groups: keys, and one for each different reducer."""
@@ -128,7 +129,10 @@ class _Plan:
             case Call(op=op, args=args, options=options):
                 return Call(op, tuple(map(self._above, args)), options)
             case Application(function=function, args=args, keywords=keywords):
-                return Application(function, tuple(map(self._above, args)), keywords)
+                if id(expression) not in self._above_calls:
+                    above = Application(function, tuple(map(self._above, args)), keywords)
+                    self._above_calls[id(expression)] = (expression, above)
+                return self._above_calls[id(expression)][1]
             case _:
                 return expression
 
@@ -147,7 +151,7 @@ class _Plan:
         """The column of the groups that holds `reducer`."""
         if any(isinstance(part, ReducerExpression) for arg in reducer.args for part in parts(arg)):
             raise GraphError(f"{reducer!r}: a reducer cannot stand inside another one. Use two steps.")
-        meaning = json.dumps(reducer.canonical())
+        meaning = meaning_of(reducer)
         if meaning not in self._made:
             taken = {*self.keys, *self._made.values()}
             wanted = output if output is not None and output not in taken else f"reducers.{reducer.kind}"
@@ -165,7 +169,7 @@ class _Plan:
                 raise no_column(argument.name, self.scope.columns, repr(argument))
             self.plain.append(argument.name)
             return argument.name
-        meaning = json.dumps(argument.canonical())
+        meaning = meaning_of(argument)
         if meaning not in self._inputs:
             name = _free("reducers.input", {*self.scope.columns, *self.computed})
             self._inputs[meaning] = name

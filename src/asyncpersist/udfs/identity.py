@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["are_same", "qualified_name", "settings_of"]
+__all__ = ["are_same", "qualified_name", "settings_of", "token_of"]
 
 
 def qualified_name(func: Callable[..., Any]) -> str:
@@ -45,6 +45,12 @@ def settings_of(func: Callable[..., Any]) -> dict[str, Any]:
             if not name.startswith("_") and _is_plain(value):
                 settings[name] = value
     return dict(sorted(settings.items()))
+
+
+def token_of(func: Callable[..., Any]) -> Any:
+    """Equal within a program for the same function, and for the same method of the same instance."""
+    owner = getattr(func, "__self__", None)
+    return id(func) if owner is None else (id(owner), id(getattr(func, "__func__", func)))
 
 
 def are_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

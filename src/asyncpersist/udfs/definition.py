@@ -16,7 +16,7 @@ from asyncpersist.udfs.caches import CacheStrategy
 from asyncpersist.udfs.calling.choosing import check_executor
 from asyncpersist.udfs.executors import Executor, FullyAsyncExecutor, async_executor, auto_executor
 from asyncpersist.udfs.function import Columns, Function
-from asyncpersist.udfs.identity import qualified_name, settings_of
+from asyncpersist.udfs.identity import qualified_name, settings_of, token_of
 
 __all__ = ["UDF", "apply", "apply_async", "apply_with_type", "udf"]
 
@@ -158,6 +158,7 @@ class _Named:
         self._settings = settings
         self.label = options.label
         self.repeatable = options.deterministic or options.cache is not None
+        self.token = token_of(options.func)
         self.pending = isinstance(options.executor, FullyAsyncExecutor)
 
     def canonical(self) -> Any:

@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 
 from asyncpersist.clock import Clock
+from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.callables import is_coroutine_function
 from asyncpersist.udfs.calling.failures import TookTooLong, failed
 from asyncpersist.udfs.calling.in_threads import InThreads
-from asyncpersist.udfs.calling.runner import CallsCancelled, Positions
+from asyncpersist.udfs.calling.runner import CallsCancelled, Failing, Positions
 from asyncpersist.udfs.calling.threads import Threads
 from asyncpersist.udfs.calling.turns import Turns
 from asyncpersist.udfs.calling.units import BatchUnits, RowUnits, Unit, Units
@@ -60,11 +61,19 @@ class LoopCalls:
     Calls take half a millisecond of each turn of the loop. What is asked for from outside, from any thread, is done in
     the loop a moment later. When a call has failed for good no other one begins, not even once more; those under way
     have some seconds to end, and are told if they succeed, before they are cancelled. A coroutine that does not end
-    although it was cancelled is left behind after some seconds more.
+    although it was cancelled is left behind after some seconds more. `failing` is told of the failure at once, in the
+    loop.
     """
 
     def __init__(
-        self, function: Function, *, loop: asyncio.AbstractEventLoop, clock: Clock, told: Told, ended: Ended
+        self,
+        function: Function,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        told: Told,
+        ended: Ended,
+        failing: Failing | None = None,
     ) -> None:
         executor = function.executor if isinstance(function.executor, AsyncExecutor) else AsyncExecutor()
         self._function = function
@@ -72,6 +81,7 @@ class LoopCalls:
         self._clock = clock
         self._told = told
         self._ended = ended
+        self._failing = failing
         self._context = contextvars.copy_context()
         self._interruptible = is_coroutine_function(function.call)
         self._capacity = executor.capacity or (_MOST if self._interruptible else _MOST_THREADS)
@@ -122,6 +132,10 @@ class LoopCalls:
         goes on, and so does a call for many rows.
         """
         self._post(self._withdraw, keys)
+
+    def wind_down(self, failure: FunctionFailed) -> None:
+        """Ends as if a call had failed so. Idempotent."""
+        self._post(self._stop, failure)
 
     def cancel(self) -> None:
         """Cancels all calls at once, and ends when they have ended. Idempotent."""
@@ -315,6 +329,8 @@ class LoopCalls:
         """Begins nothing any more; cancels what takes long."""
         if self._reason is None:
             self._reason = reason
+            if self._failing is not None and isinstance(reason, FunctionFailed):
+                self._failing(reason)
             self._begin_nothing()
             for task in self._pausing:
                 task.cancel()

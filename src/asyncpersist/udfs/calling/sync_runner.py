@@ -13,11 +13,12 @@ import polars as pl
 
 from asyncpersist.clock import Clock, give_way
 from asyncpersist.columnar.python_values import Misfit
+from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.batches import Batches
 from asyncpersist.udfs.calling.failures import failed, misfitting
 from asyncpersist.udfs.calling.pace import SLICE
 from asyncpersist.udfs.calling.rows import Rows
-from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Wait
+from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Failing, Wait
 from asyncpersist.udfs.function import Function
 
 __all__ = ["SyncRunner"]
@@ -38,20 +39,27 @@ class SyncRunner:
     runner is `alone` in its process. Calls see a copy of the context in which the runner was made.
     """
 
-    def __init__(self, function: Function, clock: Clock, *, alone: bool = False) -> None:
+    def __init__(
+        self, function: Function, clock: Clock, failing: Failing | None = None, *, alone: bool = False
+    ) -> None:
         self.function = function
         self.clock = clock
         self.alone = alone
         self.rows = Rows(function, clock)
         self.batches = Batches(function, clock) if function.columns or function.max_batch_size else None
-        self.cancelled = False
+        self.failing = failing
+        self.reason: Exception | None = None
+        """Why there are no more calls."""
         self._context = contextvars.copy_context()
 
     def begin(self, arguments: pl.DataFrame, answered: Answered) -> Wait:
         return partial(self._context.copy().run, _Calls(self, arguments, answered).make)
 
+    def wind_down(self, failure: FunctionFailed) -> None:
+        self.reason = self.reason or failure
+
     def cancel(self) -> None:
-        self.cancelled = True
+        self.reason = self.reason or CallsCancelled()
 
     def close(self) -> None:
         self.cancel()
@@ -78,6 +86,10 @@ class _Calls:
                 self._call_rows(self._runner.rows)
             else:
                 self._call_batches(self._runner.batches)
+        except FunctionFailed as exc:
+            if self._runner.failing is not None:
+                self._runner.failing(exc)
+            raise
         finally:
             self._group.tell()
 
@@ -100,7 +112,7 @@ class _Calls:
                 self._call_some(values, calls, min(self._at_once, piece.height - made), piece, made)
                 now = self._now()
                 self._at_once = min(self._at_once + 1, _MOST_AT_ONCE) if now - before < _QUICK else 1
-                if now >= self._way_due or self._runner.cancelled:
+                if now >= self._way_due or self._runner.reason is not None:
                     self._go_on()
                 if now >= self._telling_due:
                     kept, values = values, []
@@ -138,7 +150,7 @@ class _Calls:
         size = batches.size or arguments.height
         for start in range(0, arguments.height, size or 1):
             piece = arguments.slice(start, size)
-            if start == 0 or self._now() >= self._way_due or self._runner.cancelled:
+            if start == 0 or self._now() >= self._way_due or self._runner.reason is not None:
                 self._go_on()
             try:
                 returned = batches.call(piece)
@@ -157,9 +169,9 @@ class _Calls:
         self._telling_due = self._now() + _TELL_EVERY
 
     def _go_on(self) -> None:
-        """Gives way, if it is time. Raises `CallsCancelled`."""
-        if self._runner.cancelled:
-            raise CallsCancelled
+        """Gives way, if it is time. Raises why there are no more calls."""
+        if self._runner.reason is not None:
+            raise self._runner.reason
         if not self._runner.alone and self._now() >= self._way_due:
             give_way()
             self._way_due = self._now() + SLICE

@@ -28,21 +28,25 @@ class Paid:
         self.called: list[int] = []
         self.broken = True
         self._under_way = threading.Semaphore(0)
+        self._failing = threading.Event()
         executor = ap.udfs.async_executor(capacity=2)
 
         async def paid(x: int) -> int:
             self._begin(x)
+            await asyncio.to_thread(self._failing.wait, 30)
             await asyncio.sleep(0.05)
             return 10 * x
 
         def paid_in_a_thread(x: int) -> int:
             self._begin(x)
+            self._failing.wait(30)
             time.sleep(0.05)
             return 10 * x
 
         async def bad(x: int) -> int:
             if self.broken:
                 await asyncio.to_thread(self._wait)
+                self._failing.set()
                 raise ValueError("no")
             return x
 

@@ -120,8 +120,13 @@ async def test_what_is_returned_has_to_fit() -> None:
     assert "async def" in str(failure)
 
 
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 @pytest.mark.parametrize(
-    "raised", [StopIteration("end"), SystemExit(3), asyncio.CancelledError(), ValueError("x" * 500)]
+    "raised", [Unsayable(), StopIteration("end"), SystemExit(3), asyncio.CancelledError(), ValueError("x" * 500)]
 )
 async def test_whatever_is_raised_is_a_failure(raised: BaseException) -> None:
     def failing(text: str) -> int:

@@ -165,6 +165,19 @@ def test_a_result_counts_for_its_time() -> None:
     assert (len(again), again.bytes) == (0, 0)
 
 
+def test_what_no_longer_counts_goes_although_nothing_is_captured() -> None:
+    clock = ManualClock()
+    table = CacheRoom(clock).table("f", INT, keep_for=60)
+    for step in range(50):
+        assert not found(table, keys(step), ttl=60)
+        table.put(keys(100 + step), pl.Series([step]))
+        clock.advance(20)
+        assert len(table) <= 4
+    clock.advance(60)
+    table.take_in()
+    assert len(table) == 0
+
+
 def test_the_longest_time_that_is_given_counts() -> None:
     clock = ManualClock()
     room = CacheRoom(clock)

@@ -40,6 +40,9 @@ _MOST = 1000
 _MOST_THREADS = 64
 """The same for plain functions, which take a thread each."""
 
+_MOST_HANGING = 64
+"""Threads that are replaced when calls in them have taken too long, and have not ended yet."""
+
 _GRACE = 5.0
 """Seconds: how long calls may go on after another one has failed, since what they answer may be paid for; and how long
 they may take to end once they are cancelled."""
@@ -55,7 +58,9 @@ class LoopCalls:
     """Calls one function for rows of arguments, each under a key: a whole number of at least 0 that is used once.
 
     Coroutines run in `loop`, plain functions in threads: at most `capacity` of the executor at once, each attempt
-    within its `timeout`, and made again as its retry strategy says. They see a copy of the context in which this was
+    within its `timeout`, and made again as its retry strategy says. A plain function that takes longer cannot be ended:
+    its thread is replaced, as long as no more than 64 hang; from then on a call fails as well that finds no thread
+    within its timeout. They see a copy of the context in which this was
     made; calls that follow each other may share one.
 
     Calls take half a millisecond of each turn of the loop. What is asked for from outside, from any thread, is done in
@@ -88,15 +93,15 @@ class LoopCalls:
         self._timeout = executor.timeout
         self._retries = executor.retry_strategy
         self._teller = Threads("asyncpersist-answers", 1)
-        self._threads = Threads("asyncpersist-calls", self._capacity)
+        self._threads = Threads("asyncpersist-calls", self._capacity, spares=_MOST_HANGING)
         self._by_row = not (function.columns or function.max_batch_size)
         self._units: Units = RowUnits(function, clock)
         if not self._by_row:
             self._units = BatchUnits(function, clock, InThreads(self._teller, loop, self._context).awaitable)
         self._call = self._units.call
         if not self._interruptible:
-            self._call = InThreads(self._threads, loop, self._context).awaitable(self._units.call)
-        self._attempt = self._call if self._timeout is None else self._timed
+            self._call = InThreads(self._threads, loop, self._context, self._timeout).awaitable(self._units.call)
+        self._attempt = self._timed if self._interruptible and self._timeout is not None else self._call
         self._gone = threading.Event()
 
         # All that follows is for the loop's thread alone.

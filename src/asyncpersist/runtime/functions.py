@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import anyio.to_thread
 
 from asyncpersist.clock import Clock
-from asyncpersist.errors import GraphError
+from asyncpersist.errors import FunctionFailed, GraphError
 from asyncpersist.runtime.answer_writer import AnswerWriter
 from asyncpersist.runtime.dataflow import Dataflow
 from asyncpersist.runtime.kept_results import Counted, KeptResults
@@ -41,6 +43,9 @@ class Functions:
         self._clock = clock
         self._persistent = persistent
         self._runners: list[Runner] = []
+        self._cached: list[CachedCaller] = []  # each with the runner in the same place
+        self._failure: FunctionFailed | None = None
+        self._failing = threading.Lock()
         self._later: list[LaterCalls] = []
         self._applying_later = list(dataflow.applying_later())
         self._callers: list[tuple[Function, Counted]] = []
@@ -82,13 +87,29 @@ class Functions:
                 )
 
     def _caller(self, function: Function) -> CachedCaller:
-        runner = runner_for(function, loop=self._loop, clock=self._clock)
+        failing = partial(self._wind_down, len(self._runners))
+        runner = runner_for(function, loop=self._loop, clock=self._clock, failing=failing)
         self._runners.append(runner)
         write = self._write_of(function)
         told = None if write is None else self._answered
-        caller = CachedCaller(function, runner, self._table(function), write=write, told=told)
+        caller = CachedCaller(function, runner, self._table(function), write=write, told=told, landing=self._land)
+        self._cached.append(caller)
         self._add(function, caller)
         return caller
+
+    def _wind_down(self, place: int, failure: FunctionFailed) -> None:
+        """After the first failure no function begins another call; those under way may end, as they are paid for."""
+        with self._failing:
+            if self._failure is not None:
+                return
+            self._failure = failure
+        for other, caller in enumerate(self._cached):
+            if other != place:
+                caller.wind_down(failure)
+
+    def _land(self) -> None:
+        for caller in self._cached:
+            caller.land()
 
     def _later_calls(self, function: Function) -> LaterCalls:
         check_executor(function)
@@ -167,7 +188,7 @@ class Functions:
             self._deadline = self._loop.call_later(seconds, self.cancel)
 
     def cancel(self) -> None:
-        """Ends all calls; the step that waits for them raises `CallsCancelled`."""
+        """Ends all calls at once; the step that waits for them raises `CallsCancelled`."""
         for runner in self._runners:
             runner.cancel()
         self.cancel_later()

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from asyncpersist.columnar.codec import latest_rows
 from asyncpersist.testing.clocks import ManualClock
 from asyncpersist.udfs import DefaultCache, DiskCache, InMemoryCache
-from asyncpersist.udfs.caching.entries import KEY
+from asyncpersist.udfs.caching.entries import ENTRY_BYTES, KEY
 from asyncpersist.udfs.caching.keys import Keys
 from asyncpersist.udfs.caching.room import CacheRoom
 from asyncpersist.udfs.caching.table import CacheTable
 
 INT = pl.Int64()
-ENTRY = 48 + 8
+ENTRY = ENTRY_BYTES + 8
 
 
 def keys(*values: int) -> Keys:

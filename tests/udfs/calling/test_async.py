@@ -14,7 +14,10 @@ import pytest
 
 from asyncpersist.errors import FunctionFailed
 from asyncpersist.testing.clocks import ManualClock
+from asyncpersist.udfs.calling.failures import TookTooLong
+from asyncpersist.udfs.calling.in_threads import InThreads
 from asyncpersist.udfs.calling.runner import CallsCancelled
+from asyncpersist.udfs.calling.threads import Threads
 from asyncpersist.udfs.executors import async_executor
 from asyncpersist.udfs.retries import (
     AsyncRetryStrategy,
@@ -121,6 +124,57 @@ async def test_calls_that_take_too_long_are_cut_off(paid: PaidServer, made: Call
     assert "('b')" in str(failure)
     if made is asking:
         await paid.until(lambda seen: seen.left["b"] == 1)
+
+
+async def test_threads_that_hang_are_replaced_and_what_waits_takes_no_time() -> None:
+    released = threading.Event()
+    called: list[int] = []
+
+    def hanging(n: int) -> int:
+        called.append(n)
+        if len(called) <= 2:
+            released.wait(30)
+        return n
+
+    strategy = FixedDelayRetryStrategy(3, 0)
+    of = function(hanging, int, result=int, executor=async_executor(capacity=1, timeout=0.2, retry_strategy=strategy))
+    answers, failure = await outcome(of, range(4), clock=ManualClock())
+    released.set()
+    assert failure is None
+    assert answers.values == [0, 1, 2, 3]
+    assert called == [0, 0, 0, 1, 2, 3]
+
+
+async def test_the_time_of_a_call_begins_with_it() -> None:
+    threads = Threads("test", 1)
+    free, loop = threading.Event(), asyncio.get_running_loop()
+    plus = InThreads(threads, loop, contextvars.copy_context(), timeout=0.05).awaitable(lambda n: n + 1)
+    threads.do(lambda: free.wait(30) and None)
+    loop.call_later(0.12, free.set)
+    assert await plus(1) == 2
+    threads.close()
+
+
+async def test_no_more_threads_than_so_many_are_replaced() -> None:
+    threads = Threads("test", 1, spares=1)
+    in_threads = InThreads(threads, asyncio.get_running_loop(), contextvars.copy_context(), timeout=0.03)
+    released, ended = threading.Event(), threading.Semaphore(0)
+
+    def hanging() -> None:
+        released.wait(30)
+        ended.release()
+
+    for _ in range(2):
+        with pytest.raises(TookTooLong, match="no answer"):
+            await in_threads.awaitable(hanging)()
+    with pytest.raises(TookTooLong, match="no thread was free"):
+        await in_threads.awaitable(hanging)()
+    released.set()
+    for _ in range(2):
+        assert await asyncio.to_thread(ended.acquire, timeout=30)
+    patient = InThreads(threads, asyncio.get_running_loop(), contextvars.copy_context())
+    assert await patient.awaitable(lambda: "again")() == "again"
+    threads.close()
 
 
 async def test_what_a_coroutine_raises_by_itself_is_its_failure() -> None:

@@ -73,6 +73,45 @@ async def test_arrays_in_and_out() -> None:
     assert kinds == [expected for _, _, expected in cases]
 
 
+@pytest.mark.parametrize("kind", ["array", "list", "series", "arrays"])
+@pytest.mark.parametrize("coroutine", [False, True])
+async def test_a_function_may_use_its_memory_again(kind: str, coroutine: bool) -> None:
+    array = np.zeros(2, np.int64)
+    values: list[int] = []
+
+    def filled(given: Any) -> Any:
+        array[: len(given)] = given
+        values[:] = array[: len(given)].tolist()
+        match kind:
+            case "array":
+                return array[: len(given)]
+            case "list":
+                return values
+            case "series":
+                return pl.Series(array[: len(given)])
+            case _:
+                return Like(array[: len(given)])
+
+    async def later(given: Any) -> Any:
+        return filled(given)
+
+    columns = {"list": None, "series": "polars"}.get(kind, "numpy")
+    of = function(later if coroutine else filled, int, result=int, columns=columns, max_batch_size=2)
+    answers, failure = await outcome(of, range(7))
+    assert failure is None
+    assert answers.values == list(range(7))
+
+
+class Like:
+    """What an array is made of, in the same memory."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return self._array.copy() if copy else self._array
+
+
 async def test_rows_of_a_matrix_are_lists() -> None:
     of = function(lambda a: np.stack([a, a + 1], axis=1), float, result=list[float], columns="numpy")
     answers, failure = await outcome(of, [0.0, 5.0])

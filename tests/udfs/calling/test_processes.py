@@ -49,6 +49,11 @@ async def test_rows_come_back_in_order_and_failures_whatever_they_are() -> None:
         with pytest.raises(FunctionFailed, match="has ended when it was to be called for") as failure:
             await waited(runner, arguments(of, ["die"], [1]), Answers(of))
         assert '__name__ == "__main__"' in str(failure.value)
+
+        runner.wind_down(other := FunctionFailed("of another one"))
+        with pytest.raises(FunctionFailed) as failure:
+            await waited(runner, arguments(of, ["a"], [1]), Answers(of))
+        assert failure.value is other
     assert not any(psutil.pid_exists(child) for child in children)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 import time
 from typing import Any
 
@@ -119,8 +120,13 @@ async def test_what_is_returned_has_to_fit() -> None:
     assert "async def" in str(failure)
 
 
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 @pytest.mark.parametrize(
-    "raised", [StopIteration("end"), SystemExit(3), asyncio.CancelledError(), ValueError("x" * 500)]
+    "raised", [Unsayable(), StopIteration("end"), SystemExit(3), asyncio.CancelledError(), ValueError("x" * 500)]
 )
 async def test_whatever_is_raised_is_a_failure(raised: BaseException) -> None:
     def failing(text: str) -> int:
@@ -149,6 +155,36 @@ async def test_cancelling_takes_effect_after_the_call_under_way(paid: PaidServer
             await waiting
     assert answers.values == ["<0>", "<1>", "<2>"]
     assert paid.calls["3"] == 0
+
+
+async def test_a_call_that_hangs_is_left_behind() -> None:
+    begun, released = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def hanging(n: int) -> int:
+        if n == 1:
+            threads.append(threading.current_thread())
+            begun.set()
+            assert released.wait(30)
+        return n
+
+    of = function(hanging, int, result=int)
+    answers = Answers(of)
+    async with running(of) as runner:
+        waiting = asyncio.create_task(waited(runner, arguments(of, range(5)), answers))
+        await asyncio.to_thread(begun.wait, 30)
+        runner.cancel()
+        with pytest.raises(CallsCancelled):
+            await waiting
+        with pytest.raises(CallsCancelled):
+            await waited(runner, arguments(of, [7]), answers)
+    (thread,) = threads
+    assert thread.is_alive()
+    assert thread.daemon
+    released.set()
+    await asyncio.to_thread(thread.join, 30)
+    assert not thread.is_alive()
+    assert not answers.by_position
 
 
 async def test_the_context_is_that_in_which_the_runner_was_made() -> None:

@@ -43,7 +43,8 @@ class CachedCaller:
 
     `write` returns when all that was put into the table before is durable, or raises; it is called before answers that
     are not yet so are given out, and when a call has failed. `told` is called whenever there are answers; it must be
-    quick.
+    quick. `landing` is called before a failure is raised, and returns when nothing is under way any more that is to be
+    kept: calls of other functions, which have been told to wind down, and `land`.
     """
 
     def __init__(
@@ -54,16 +55,18 @@ class CachedCaller:
         *,
         write: Callable[[], None] | None = None,
         told: Callable[[], None] | None = None,
+        landing: Callable[[], None] | None = None,
     ) -> None:
         self._function = function
         self._runner = runner
         self._table = table
         self._write = write
         self._told = told
+        self._landing = landing
         self._ttl = None if function.cache is None else function.cache.seconds
         self._counting = threading.Lock()
         self._counts = CallCounts()
-        self._failure: BaseException | None = None  # the last one that was counted
+        self._failure: BaseException | None = None  # the last one that was counted, or is not to be
         self._flights: list[Flight] = []  # those that are not in the counts
 
     @property
@@ -72,6 +75,23 @@ class CachedCaller:
         with self._counting:
             answered = sum(flight.answered_count for flight in self._flights)
             return replace(self._counts, calls=self._counts.calls + answered)
+
+    def wind_down(self, failure: FunctionFailed) -> None:
+        """Ends the calls for a failure of another function; see `Runner`. From any thread, and quick."""
+        with self._counting:
+            self._failure = failure
+        self._runner.wind_down(failure)
+
+    def land(self) -> None:
+        """Waits until no call is under way, and makes what was answered durable, if that is asked for."""
+        flights = tuple(self._flights)
+        for flight in flights:
+            flight.wait_for()
+            self._count_flight(flight)
+        if flights and self._table is not None:
+            # What they were answered with is paid for.
+            with contextlib.suppress(Exception):
+                self._make_durable(self._table, self._table.take_in())
 
     def begin(self, arguments: pl.DataFrame) -> Answers:
         if not self._function.propagate_none or not any(column.null_count() for column in arguments.get_columns()):
@@ -187,11 +207,17 @@ class CachedCaller:
     def _finish(self, flight: Flight) -> None:
         try:
             flight.finish()
+        except FunctionFailed:
+            if self._landing is not None:
+                self._landing()
+            raise
         finally:
             self._count_flight(flight)
 
     def _count_flight(self, flight: Flight) -> None:
         with self._counting:
+            if flight not in self._flights:
+                return
             # A runner may end all it has begun for the same failure.
             failed = isinstance(flight.failure, FunctionFailed) and flight.failure is not self._failure
             self._failure = flight.failure or self._failure

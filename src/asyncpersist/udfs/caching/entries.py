@@ -31,8 +31,8 @@ CREATED = "__created"
 USED = "__used"
 """When an entry was used last, on the clock of its room (Int64)."""
 
-ENTRY_BYTES = 48
-"""What an entry takes beside its value, about."""
+ENTRY_BYTES = 96
+"""What an entry takes in memory beside its value, about, with what indexes it."""
 
 _HIGH, _LOW = "high", "low"
 _MUCH_WASTE = 1 << 20

@@ -138,6 +138,7 @@ class CacheTable:
         """Puts results under distinct keys."""
         with self.room.lock:
             self._put(keys, values, np.full(len(keys), self.room.now()))
+            self._sweep()
             self.room.trim()
 
     def take_in(self) -> int:
@@ -149,7 +150,6 @@ class CacheTable:
     def capture(self) -> Increment | None:
         with self.room.lock:
             self._take_in()
-            self._sweep()
             self.room.trim()
             return self.entries.capture()
 
@@ -221,6 +221,7 @@ class CacheTable:
             if not ended:
                 going_on.append((flight, keys))
         self._flights = going_on
+        self._sweep()
         if taken:
             self.room.trim()
 

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from asyncpersist.clock import Clock
+from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.on_loop import LoopCalls
-from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Positions, Wait
+from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Failing, Positions, Wait
 from asyncpersist.udfs.function import Function
 
 __all__ = ["AsyncRunner"]
@@ -20,9 +21,15 @@ __all__ = ["AsyncRunner"]
 class AsyncRunner:
     """Runs a function as `LoopCalls` does; several frames of arguments may be under way, and share its capacity."""
 
-    def __init__(self, function: Function, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+    def __init__(
+        self,
+        function: Function,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        failing: Failing | None = None,
+    ) -> None:
         self._loop = loop
-        self._calls = LoopCalls(function, loop=loop, clock=clock, told=self._told, ended=self._ended)
+        self._calls = LoopCalls(function, loop=loop, clock=clock, told=self._told, ended=self._ended, failing=failing)
         self._lock = threading.Lock()
         self._frames: list[_Frame] = []
         self._next = 0
@@ -38,6 +45,9 @@ class AsyncRunner:
                 self._frames.append(frame)
         self._calls.start(np.arange(frame.first, frame.first + arguments.height), arguments)
         return partial(self._wait, frame)
+
+    def wind_down(self, failure: FunctionFailed) -> None:
+        self._calls.wind_down(failure)
 
     def cancel(self) -> None:
         self._calls.cancel()

@@ -31,7 +31,8 @@ class Batches:
     | None | a list | a list, tuple or array |
 
     Arrays hold numbers and bools as such, dates and spans in µs, and all else as objects, ints and bools as well if a
-    None is among them; among floats it is NaN. A call gets at most `size` rows; None: all there are.
+    None is among them; among floats it is NaN. A call gets at most `size` rows; None: all there are. What was returned
+    is the function's own, which may fill it anew for its next call: it has to be `taken` before that.
     """
 
     def __init__(self, function: Function, clock: Clock) -> None:
@@ -46,12 +47,25 @@ class Batches:
         self._back = Pace()
 
     def call(self, arguments: pl.DataFrame) -> Any:
-        """Calls it for these rows; what it returned, a coroutine if it is a coroutine function."""
-        return self._call(*self.given(arguments))
+        """Calls a plain function for these rows; what it returned, taken."""
+        return self.taken(self._call(*self.given(arguments)))
 
     def called(self, given: list[Any]) -> Any:
-        """As `call`, with what `given` gave."""
+        """As `call`, with what `given` gave, and not taken; a coroutine if it is a coroutine function."""
         return self._call(*given)
+
+    def taken(self, returned: Any) -> Any:
+        """What was returned, in memory that the function does not know of."""
+        if isinstance(returned, pl.Series):
+            # A series may lie in an array's memory, and does not tell.
+            return pl.concat([returned, returned[:1]], rechunk=True)[: len(returned)]
+        if isinstance(returned, np.ndarray):
+            return returned.copy()
+        if isinstance(returned, (list, tuple)):
+            return list(returned)
+        if self._function.columns == "polars" or not hasattr(returned, "__array__"):
+            return returned
+        return np.array(returned)
 
     def is_quickly_given(self, rows: int) -> bool:
         """Whether so many rows are converted in less than about half a millisecond."""
@@ -97,13 +111,15 @@ class Batches:
         """What was returned, as a series of any type or as a list."""
         if isinstance(returned, pl.Series):
             return returned
-        if isinstance(returned, (list, tuple)):
-            return list(returned)
+        if isinstance(returned, list):
+            return returned
         if self._function.columns == "polars" and not isinstance(returned, np.ndarray):
             try:
-                return pl.Series(returned)
+                series = pl.Series(returned)
             except (TypeError, ValueError, pl.exceptions.PolarsError) as exc:
                 raise Misfit(0, f"expected a series, got {type(returned).__name__}") from exc
+            taken: pl.Series = self.taken(series)
+            return taken
         array = np.asarray(returned)
         if array.ndim == 0:
             raise Misfit(0, f"expected {self._expected()}, got {type(returned).__name__}")

@@ -10,7 +10,7 @@ from asyncpersist.udfs.calling.async_runner import AsyncRunner
 from asyncpersist.udfs.calling.callables import is_coroutine_function, is_generator_function
 from asyncpersist.udfs.calling.elsewhere import named
 from asyncpersist.udfs.calling.process_runner import ProcessRunner
-from asyncpersist.udfs.calling.runner import Runner
+from asyncpersist.udfs.calling.runner import Failing, Runner
 from asyncpersist.udfs.calling.sync_runner import SyncRunner
 from asyncpersist.udfs.executors import AsyncExecutor, ProcessExecutor, SyncExecutor
 from asyncpersist.udfs.function import Function
@@ -33,7 +33,9 @@ def check_executor(function: Function) -> None:
         named(function)
 
 
-def runner_for(function: Function, *, loop: asyncio.AbstractEventLoop, clock: Clock) -> Runner:
+def runner_for(
+    function: Function, *, loop: asyncio.AbstractEventLoop, clock: Clock, failing: Failing | None = None
+) -> Runner:
     """What runs the function as its executor says; coroutines run in `loop`.
 
     A fully asynchronous one runs as an asynchronous one does. Whoever asks for a runner closes it in the end. Raises
@@ -42,7 +44,7 @@ def runner_for(function: Function, *, loop: asyncio.AbstractEventLoop, clock: Cl
     check_executor(function)
     executor = function.executor
     if isinstance(executor, ProcessExecutor):
-        return ProcessRunner(function, executor, clock)
+        return ProcessRunner(function, executor, clock, failing)
     if isinstance(executor, AsyncExecutor) or is_coroutine_function(function.call):
-        return AsyncRunner(function, loop, clock)
-    return SyncRunner(function, clock)
+        return AsyncRunner(function, loop, clock, failing)
+    return SyncRunner(function, clock, failing)

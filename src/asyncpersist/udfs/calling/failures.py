@@ -28,7 +28,7 @@ class TookTooLong(TimeoutError):
 def failed(function: Function, given: Given, cause: BaseException, attempts: int = 1) -> FunctionFailed:
     """The last of so many attempts raised `cause`."""
     raised = type(cause).__name__
-    text = str(cause)
+    text = _text(cause)
     said = f"{raised}: {text}" if text else raised
     if isinstance(cause, TookTooLong):
         said = text
@@ -57,6 +57,13 @@ def crashed(function: Function, given: Given, cause: BaseException) -> FunctionF
     )
     error.__cause__ = cause
     return error
+
+
+def _text(cause: BaseException) -> str:
+    try:
+        return str(cause)
+    except Exception as exc:  # one of the user's own
+        return f"(its __str__ raises {type(exc).__name__})"
 
 
 def _name(function: Function) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 
 from asyncpersist.clock import Clock
+from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.callables import is_coroutine_function
 from asyncpersist.udfs.calling.failures import TookTooLong, failed
 from asyncpersist.udfs.calling.in_threads import InThreads
-from asyncpersist.udfs.calling.runner import CallsCancelled, Positions
+from asyncpersist.udfs.calling.runner import CallsCancelled, Failing, Positions
 from asyncpersist.udfs.calling.threads import Threads
 from asyncpersist.udfs.calling.turns import Turns
 from asyncpersist.udfs.calling.units import BatchUnits, RowUnits, Unit, Units
@@ -39,6 +40,9 @@ _MOST = 1000
 _MOST_THREADS = 64
 """The same for plain functions, which take a thread each."""
 
+_MOST_HANGING = 64
+"""Threads that are replaced when calls in them have taken too long, and have not ended yet."""
+
 _GRACE = 5.0
 """Seconds: how long calls may go on after another one has failed, since what they answer may be paid for; and how long
 they may take to end once they are cancelled."""
@@ -54,17 +58,27 @@ class LoopCalls:
     """Calls one function for rows of arguments, each under a key: a whole number of at least 0 that is used once.
 
     Coroutines run in `loop`, plain functions in threads: at most `capacity` of the executor at once, each attempt
-    within its `timeout`, and made again as its retry strategy says. They see a copy of the context in which this was
+    within its `timeout`, and made again as its retry strategy says. A plain function that takes longer cannot be ended:
+    its thread is replaced, as long as no more than 64 hang; from then on a call fails as well that finds no thread
+    within its timeout. They see a copy of the context in which this was
     made; calls that follow each other may share one.
 
     Calls take half a millisecond of each turn of the loop. What is asked for from outside, from any thread, is done in
     the loop a moment later. When a call has failed for good no other one begins, not even once more; those under way
     have some seconds to end, and are told if they succeed, before they are cancelled. A coroutine that does not end
-    although it was cancelled is left behind after some seconds more.
+    although it was cancelled is left behind after some seconds more. `failing` is told of the failure at once, in the
+    loop.
     """
 
     def __init__(
-        self, function: Function, *, loop: asyncio.AbstractEventLoop, clock: Clock, told: Told, ended: Ended
+        self,
+        function: Function,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        told: Told,
+        ended: Ended,
+        failing: Failing | None = None,
     ) -> None:
         executor = function.executor if isinstance(function.executor, AsyncExecutor) else AsyncExecutor()
         self._function = function
@@ -72,21 +86,22 @@ class LoopCalls:
         self._clock = clock
         self._told = told
         self._ended = ended
+        self._failing = failing
         self._context = contextvars.copy_context()
         self._interruptible = is_coroutine_function(function.call)
         self._capacity = executor.capacity or (_MOST if self._interruptible else _MOST_THREADS)
         self._timeout = executor.timeout
         self._retries = executor.retry_strategy
         self._teller = Threads("asyncpersist-answers", 1)
-        self._threads = Threads("asyncpersist-calls", self._capacity)
+        self._threads = Threads("asyncpersist-calls", self._capacity, spares=_MOST_HANGING)
         self._by_row = not (function.columns or function.max_batch_size)
         self._units: Units = RowUnits(function, clock)
         if not self._by_row:
             self._units = BatchUnits(function, clock, InThreads(self._teller, loop, self._context).awaitable)
         self._call = self._units.call
         if not self._interruptible:
-            self._call = InThreads(self._threads, loop, self._context).awaitable(self._units.call)
-        self._attempt = self._call if self._timeout is None else self._timed
+            self._call = InThreads(self._threads, loop, self._context, self._timeout).awaitable(self._units.call)
+        self._attempt = self._timed if self._interruptible and self._timeout is not None else self._call
         self._gone = threading.Event()
 
         # All that follows is for the loop's thread alone.
@@ -122,6 +137,10 @@ class LoopCalls:
         goes on, and so does a call for many rows.
         """
         self._post(self._withdraw, keys)
+
+    def wind_down(self, failure: FunctionFailed) -> None:
+        """Ends as if a call had failed so. Idempotent."""
+        self._post(self._stop, failure)
 
     def cancel(self) -> None:
         """Cancels all calls at once, and ends when they have ended. Idempotent."""
@@ -315,6 +334,8 @@ class LoopCalls:
         """Begins nothing any more; cancels what takes long."""
         if self._reason is None:
             self._reason = reason
+            if self._failing is not None and isinstance(reason, FunctionFailed):
+                self._failing(reason)
             self._begin_nothing()
             for task in self._pausing:
                 task.cancel()

@@ -12,9 +12,10 @@ from queue import Empty, SimpleQueue
 import polars as pl
 
 from asyncpersist.clock import Clock
+from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.failures import crashed, failed
 from asyncpersist.udfs.calling.in_process import Done, answer, begin, packed
-from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Wait
+from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Failing, Wait
 from asyncpersist.udfs.calling.threads import Threads
 from asyncpersist.udfs.executors import ProcessExecutor
 from asyncpersist.udfs.function import Function
@@ -43,10 +44,14 @@ class ProcessRunner:
     therefore must start its run under `if __name__ == "__main__":`. Rows go there in chunks of some ten milliseconds.
     """
 
-    def __init__(self, function: Function, executor: ProcessExecutor, clock: Clock) -> None:
+    def __init__(
+        self, function: Function, executor: ProcessExecutor, clock: Clock, failing: Failing | None = None
+    ) -> None:
         self._function = function
         self._processes = executor.processes
         self._clock = clock
+        self._failing = failing
+        self._failure: FunctionFailed | None = None  # of another function
         self._packed = packed(function)
         self._driver = Threads("asyncpersist-processes", 1)
         self._pool: ProcessPoolExecutor | None = None
@@ -59,6 +64,10 @@ class ProcessRunner:
         if not self._driver.do(partial(self._answer, frame)):
             frame.end(CallsCancelled())
         return frame.wait
+
+    def wind_down(self, failure: FunctionFailed) -> None:
+        self._failure = failure
+        self._finished.put(None)
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -75,6 +84,8 @@ class ProcessRunner:
         try:
             self._send_all(frame, flying)
         except BaseException as exc:
+            if self._failing is not None and isinstance(exc, FunctionFailed):
+                self._failing(exc)
             self._land(frame, flying)
             frame.end(exc)
         else:
@@ -85,6 +96,8 @@ class ProcessRunner:
         while start < height or flying:
             if self._cancelled:
                 raise CallsCancelled
+            if self._failure is not None:
+                raise self._failure
             if start < height and len(flying) < 2 * self._processes:
                 rows = min(self._rows, -((start - height) // self._processes))
                 chunk = frame.arguments.slice(start, rows)

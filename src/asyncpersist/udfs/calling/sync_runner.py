@@ -1,11 +1,13 @@
-"""One call after the other, in the thread that waits."""
+"""One call after the other, in a thread of its own."""
 
 from __future__ import annotations
 
 import contextvars
 import itertools
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +15,13 @@ import polars as pl
 
 from asyncpersist.clock import Clock, give_way
 from asyncpersist.columnar.python_values import Misfit
+from asyncpersist.errors import FunctionFailed
 from asyncpersist.udfs.calling.batches import Batches
 from asyncpersist.udfs.calling.failures import failed, misfitting
 from asyncpersist.udfs.calling.pace import SLICE
 from asyncpersist.udfs.calling.rows import Rows
-from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Wait
+from asyncpersist.udfs.calling.runner import Answered, CallsCancelled, Failing, Positions, Wait
+from asyncpersist.udfs.calling.threads import Threads
 from asyncpersist.udfs.function import Function
 
 __all__ = ["SyncRunner"]
@@ -30,31 +34,124 @@ _QUICK = 0.00005
 
 _MOST_AT_ONCE = 16
 
+_GRACE = 5.0
+"""Seconds for which a call may go on after another function has failed."""
+
+_LAST = 0.5
+"""The same after a cancellation."""
+
 
 class SyncRunner:
-    """Runs a plain function in the thread that waits. A call under way is not interrupted.
+    """Runs a plain function in one thread, for whoever waits; in the one that waits if it is `alone` in its process.
 
-    The loop's thread gets the interpreter every half millisecond, unless a single call holds it for longer; not if the
-    runner is `alone` in its process. Calls see a copy of the context in which the runner was made.
+    The loop's thread gets the interpreter every half millisecond, unless a single call holds it for longer; not if it
+    is alone. Calls see a copy of the context in which the runner was made.
+
+    A call under way cannot be interrupted. When the others have ended it has some time to end too; then it is left
+    behind: nobody waits for it, nothing comes of what it returns, nor of what was answered so shortly before that it
+    was not told, and its thread, which keeps no program from ending, ends with it.
     """
 
-    def __init__(self, function: Function, clock: Clock, *, alone: bool = False) -> None:
+    def __init__(
+        self, function: Function, clock: Clock, failing: Failing | None = None, *, alone: bool = False
+    ) -> None:
         self.function = function
         self.clock = clock
         self.alone = alone
         self.rows = Rows(function, clock)
         self.batches = Batches(function, clock) if function.columns or function.max_batch_size else None
-        self.cancelled = False
+        self.failing = failing
+        self.reason: Exception | None = None
+        """Why there are no more calls."""
         self._context = contextvars.copy_context()
+        self._thread = Threads("asyncpersist-calls", 1)
+        self._lock = threading.Lock()
+        self._jobs: set[_Job] = set()
+        self._left_behind = False
 
     def begin(self, arguments: pl.DataFrame, answered: Answered) -> Wait:
-        return partial(self._context.copy().run, _Calls(self, arguments, answered).make)
+        if self.alone:
+            return partial(self._context.copy().run, _Calls(self, arguments, answered).make)
+        job = _Job(answered)
+        job.make = partial(self._context.copy().run, _Calls(self, arguments, job.answered).make)
+        return partial(self._wait, job)
+
+    def wind_down(self, failure: FunctionFailed) -> None:
+        self._end(failure, _GRACE)
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self._end(CallsCancelled(), _LAST)
 
     def close(self) -> None:
         self.cancel()
+        self._thread.close()
+        self._thread.join(0 if self._left_behind else 2 * _LAST)
+
+    def _end(self, reason: Exception, seconds: float) -> None:
+        self.reason = self.reason or reason
+        with self._lock:
+            for job in self._jobs:
+                job.end_within(seconds)
+
+    def _wait(self, job: _Job) -> None:
+        with self._lock:
+            self._jobs.add(job)
+        try:
+            # What ends the calls from here on is told to the job, and what did before is seen.
+            if self.reason is not None or not self._thread.do(job.do):
+                raise self.reason or CallsCancelled()
+            job.wait()
+        except Empty:
+            self._left_behind = True
+            raise self.reason or CallsCancelled() from None
+        finally:
+            with self._lock:
+                self._jobs.remove(job)
+
+
+class _Job:
+    """Calls that are made in the runner's thread, and whoever waits for them."""
+
+    def __init__(self, answered: Answered) -> None:
+        self.make: Callable[[], None]
+        self._answered = answered
+        self._left = False  # nobody waits any more
+        self._words: SimpleQueue[float | None] = SimpleQueue()
+        self._raised: BaseException | None = None
+        self._lock = threading.Lock()
+        self._seconds: float | None = None
+
+    def do(self) -> None:
+        try:
+            self.make()
+        except BaseException as exc:
+            self._raised = exc
+        del self.make
+        self._words.put(None)
+
+    def answered(self, positions: Positions, values: pl.Series) -> None:
+        with self._lock:
+            if not self._left:
+                self._answered(positions, values)
+
+    def end_within(self, seconds: float) -> None:
+        """Whoever waits does so no longer than for so many seconds from now."""
+        if self._seconds is None or seconds < self._seconds:
+            self._seconds = seconds
+            self._words.put(seconds)
+
+    def wait(self) -> None:
+        """Returns when the calls have been made, or raises what they raised; `Empty` if they take too long to end."""
+        seconds = None
+        try:
+            while (seconds := self._words.get(timeout=seconds)) is not None:
+                pass
+        except Empty:
+            with self._lock:
+                self._left = True
+            raise
+        if self._raised is not None:
+            raise self._raised
 
 
 class _Calls:
@@ -78,6 +175,10 @@ class _Calls:
                 self._call_rows(self._runner.rows)
             else:
                 self._call_batches(self._runner.batches)
+        except FunctionFailed as exc:
+            if self._runner.failing is not None:
+                self._runner.failing(exc)
+            raise
         finally:
             self._group.tell()
 
@@ -100,7 +201,7 @@ class _Calls:
                 self._call_some(values, calls, min(self._at_once, piece.height - made), piece, made)
                 now = self._now()
                 self._at_once = min(self._at_once + 1, _MOST_AT_ONCE) if now - before < _QUICK else 1
-                if now >= self._way_due or self._runner.cancelled:
+                if now >= self._way_due or self._runner.reason is not None:
                     self._go_on()
                 if now >= self._telling_due:
                     kept, values = values, []
@@ -138,7 +239,7 @@ class _Calls:
         size = batches.size or arguments.height
         for start in range(0, arguments.height, size or 1):
             piece = arguments.slice(start, size)
-            if start == 0 or self._now() >= self._way_due or self._runner.cancelled:
+            if start == 0 or self._now() >= self._way_due or self._runner.reason is not None:
                 self._go_on()
             try:
                 returned = batches.call(piece)
@@ -157,9 +258,9 @@ class _Calls:
         self._telling_due = self._now() + _TELL_EVERY
 
     def _go_on(self) -> None:
-        """Gives way, if it is time. Raises `CallsCancelled`."""
-        if self._runner.cancelled:
-            raise CallsCancelled
+        """Gives way, if it is time. Raises why there are no more calls."""
+        if self._runner.reason is not None:
+            raise self._runner.reason
         if not self._runner.alone and self._now() >= self._way_due:
             give_way()
             self._way_due = self._now() + SLICE

@@ -12,12 +12,14 @@ __all__ = ["Threads"]
 class Threads:
     """Does jobs in the order in which they come, in at most `most` threads, which start as they are needed.
 
-    A job must not raise. A thread that hangs in one does not keep the program from ending.
+    A job must not raise. A thread that hangs in one does not keep the program from ending, and another one takes its
+    place if it is said to be `lost`, unless `spares` of them are.
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, *, spares: int = 0) -> None:
         self._name = name
         self._most = most
+        self._spares = spares
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -33,13 +35,29 @@ class Threads:
             if self._spare:
                 self._spare -= 1
             elif len(self._threads) < self._most:
-                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._start()
             else:
                 self._backlog += 1
             self._jobs.put(job)
         return True
+
+    def lost(self) -> bool:
+        """A thread hangs in its job. False: so many do that no other one takes its place."""
+        with self._lock:
+            if self._closed or not self._spares:
+                return False
+            self._spares -= 1
+            self._most += 1
+            if self._backlog:
+                self._backlog -= 1
+                self._start()
+        return True
+
+    def found(self) -> None:
+        """For a job at its end, whose thread was `lost`: it is there again, or another one ends."""
+        with self._lock:
+            self._spares += 1
+            self._most -= 1
 
     def close(self) -> None:
         """Lets the threads end once the jobs that are there are done. Idempotent."""
@@ -55,11 +73,19 @@ class Threads:
             if thread is not threading.current_thread():
                 thread.join(seconds)
 
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
             del job
             with self._lock:
+                if len(self._threads) > self._most and not self._closed:
+                    self._threads.remove(threading.current_thread())
+                    return
                 if self._backlog:
                     self._backlog -= 1
                 else:

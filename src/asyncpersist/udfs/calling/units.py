@@ -117,4 +117,4 @@ class BatchUnits:
         batches = self._batches
         quickly = batches.is_quickly_given(arguments.height)
         given = batches.given(arguments) if quickly else await self._given(arguments)
-        return await batches.called(given)
+        return batches.taken(await batches.called(given))

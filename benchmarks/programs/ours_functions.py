@@ -92,7 +92,7 @@ async def lag() -> None:
         time.sleep(0.002)
         return n
 
-    @ap.udf(return_type=float)
+    @ap.udf(return_type=float, deterministic=True)
     def computes(n: pl.Series) -> pl.Series:
         return (n.cast(pl.Float64) ** 0.5).sin()
 

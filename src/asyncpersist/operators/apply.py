@@ -105,7 +105,9 @@ class Apply(Operator):
         if nevers:
             left = ~np.logical_or.reduce(nevers)
             rows, weights = rows.filter(pl.Series(left)), None if weights is None else weights[left]
-        return Delta(rows[self._names], weights, delta.consolidated and ID in self._names)
+        # Rows that differ only in columns left out would become one and the same.
+        kept = delta.consolidated and set(delta.rows.columns) <= set(self._names)
+        return Delta(rows[self._names], weights, kept)
 
     def _begin(self, call: Call, caller: Caller, delta: Delta, ids: pl.Series | None, again: bool) -> _Made:
         """Begins the calls for a delta; the function that is returned waits for the column."""

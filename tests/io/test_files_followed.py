@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -329,8 +330,13 @@ def changes_of(path: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+# Soon after a change a file is read more often than later.
+READS = [*((1 << 20, before, late) for before in (1, 2) for late in (False, True))]
+READS += [(100, before, False) for before in range(4, 12)]
+
+
 @pytest.mark.parametrize("how", ["modified", "truncated", "deleted", "replaced"])
-@pytest.mark.parametrize(("size", "before"), [(1 << 20, 2), *((100, before) for before in range(4, 12))])
+@pytest.mark.parametrize(("size", "before", "late"), READS)
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_file_that_changes_while_it_is_read_is_read_again(
@@ -340,10 +346,12 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
     how: str,
     size: int,
     before: int,
+    late: bool,
     streaming: bool,
     known: bool,
 ) -> None:
     path = tmp_path / "a"
+    clock = HandClock(time.time() + 3600 * late)
     if known:
         path.write_text("before\n")
         await static_run(str(tmp_path), TEXT, followed)
@@ -352,10 +360,10 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
     with monkeypatch.context() as patched:
         meddle(patched, lambda: changes_of(path)[how]() and None, 1, before)
         if streaming:
-            async with Following(str(tmp_path), TEXT, followed, chunk_bytes=size) as following:
+            async with Following(str(tmp_path), TEXT, followed, clock=clock, chunk_bytes=size) as following:
                 await following.scan()
         else:
-            await static_run(str(tmp_path), TEXT, followed, chunk_bytes=size)
+            await static_run(str(tmp_path), TEXT, followed, clock=clock, chunk_bytes=size)
     # What the last change cut within a line is a last line without its end.
     content = path.read_text() if path.exists() else ""
     lines = content.split("\n")

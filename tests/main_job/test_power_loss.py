@@ -25,12 +25,12 @@ async def test_the_power_fails_at_every_write_in_turn(tmp_path: Path) -> None:
         output, state = place / "out.csv", place / "state"
         disk = LossyDisk(place, cut_at=call)
         try:
-            await count(folder, output, state, disk=disk, chunk=256)
+            await count(folder, output, state, disk=disk, chunk=512)
         except PowerCut:
             pass
         else:
             break
         disk.lose(rng)
-        await count(folder, output, state, chunk=256)
+        await count(folder, output, state, chunk=512)
         assert final_rows(output, keys=1) == word_counts(folder), f"cut at call {call}"
     assert call > 30, "the job makes fewer writes than it should"

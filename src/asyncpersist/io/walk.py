@@ -138,6 +138,9 @@ class Walk:
                         raise
                     self._begin_part(reading)
                     self._leave_out(reading.file, reading.file.status, self._last_part, exc)
+            except InputChanged as exc:
+                if self._is_to_be_read_again(reading.file.path, exc):
+                    self._readings.appendleft(reading)
             except OSError as exc:
                 self._unreadable(reading.file.path, exc)
                 self._take_renamed(reading)
@@ -203,23 +206,30 @@ class Walk:
                 self._leave_out(file.found, file.status, file.part, exc)
                 return
         if isinstance(exc, InputChanged):
-            if not self._opening.parts:
-                raise exc
-            self._attempts[path] += 1
-            if self._stays:
-                return
-            if self._attempts[path] >= _ATTEMPTS:
-                raise InputChanged(
-                    f"the input file {path!r} was changed again and again while it was read. "
-                    "Run again when it is at rest."
-                ) from exc
-            self._chunk.drop(file.found.partition)
-            part = FileOffset(*file.status, part=file.part)
-            self._readings.appendleft(Reading(file.found, Change.REWRITTEN, part if file.given else None))
+            if self._is_to_be_read_again(path, exc):
+                self._chunk.drop(file.found.partition)
+                part = FileOffset(*file.status, part=file.part)
+                self._readings.appendleft(Reading(file.found, Change.REWRITTEN, part if file.given else None))
             return
         if isinstance(exc, InputError):
             raise exc
         self._unreadable(path, exc)
+
+    def _is_to_be_read_again(self, path: str, exc: InputChanged) -> bool:
+        """Whether a file that was changed while it was read is read again at once; else a later scan finds it changed.
+
+        Raises `InputChanged` if it cannot be.
+        """
+        if not self._opening.parts:
+            raise exc
+        self._attempts[path] += 1
+        if self._stays:
+            return False
+        if self._attempts[path] >= _ATTEMPTS:
+            raise InputChanged(
+                f"the input file {path!r} was changed again and again while it was read. Run again when it is at rest."
+            ) from exc
+        return True
 
     def _leave_out(self, found: FoundFile, status: FileStatus, part: int, exc: MalformedInput) -> None:
         self._chunk.left_out[found.partition] = FileOffset(*status, part=part, done=True)

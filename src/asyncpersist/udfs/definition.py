@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 from asyncpersist.dtypes import DType
 from asyncpersist.errors import GraphError
@@ -18,7 +18,20 @@ from asyncpersist.udfs.executors import Executor, FullyAsyncExecutor, async_exec
 from asyncpersist.udfs.function import Columns, Function
 from asyncpersist.udfs.identity import qualified_name, settings_of, token_of
 
-__all__ = ["UDF", "apply", "apply_async", "apply_with_type", "udf"]
+__all__ = ["UDF", "Options", "apply", "apply_async", "apply_with_type", "udf"]
+
+
+class Options(TypedDict, total=False):
+    """The options of `udf`, which says what they mean."""
+
+    return_type: Any
+    deterministic: bool
+    propagate_none: bool
+    executor: Executor | None
+    cache_strategy: CacheStrategy | None
+    max_batch_size: int | None
+    version: str | int | None
+    columns: Columns | None
 
 
 class UDF:
@@ -34,34 +47,14 @@ class UDF:
 
     func: Callable[..., Any]
 
-    def __init__(
-        self,
-        *,
-        return_type: Any = None,
-        deterministic: bool = False,
-        propagate_none: bool = False,
-        executor: Executor | None = None,
-        cache_strategy: CacheStrategy | None = None,
-        max_batch_size: int | None = None,
-        version: str | int | None = None,
-        columns: Columns | None = None,
-    ) -> None:
+    def __init__(self, **options: Unpack[Options]) -> None:
         wrapped = getattr(self, "__wrapped__", None)
         if wrapped is None:
             raise TypeError(f"{type(self).__name__} has no method __wrapped__, which is what is called for rows")
-        self._setup(
-            wrapped,
-            return_type=return_type,
-            deterministic=deterministic,
-            propagate_none=propagate_none,
-            executor=executor,
-            cache_strategy=cache_strategy,
-            max_batch_size=max_batch_size,
-            version=version,
-            columns=columns,
-        )
+        _refuse_unknown(options)
+        self._setup(wrapped, **options)
 
-    def _setup(self, func: Callable[..., Any], **options: Any) -> None:
+    def _setup(self, func: Callable[..., Any], **options: Unpack[Options]) -> None:
         self.func = func
         self._options = _Options(func, **options)
 
@@ -87,7 +80,7 @@ class UDF:
 class _FunctionUDF(UDF):
     """A function that was decorated."""
 
-    def __init__(self, func: Callable[..., Any], **options: Any) -> None:
+    def __init__(self, func: Callable[..., Any], **options: Unpack[Options]) -> None:
         self._setup(func, **options)
         functools.update_wrapper(self, func)
 
@@ -191,37 +184,18 @@ class _Named:
         return function
 
 
-_OPTIONS = [name for name in inspect.signature(_Options).parameters if name != "func"]
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    if unknown := options.keys() - Options.__annotations__:
+        there = ", ".join(Options.__annotations__)
+        raise TypeError(f"udf has no option {', '.join(sorted(unknown))}; there are {there}")
 
 
 @overload
-def udf(
-    func: Callable[..., Any],
-    /,
-    *,
-    return_type: Any = None,
-    deterministic: bool = False,
-    propagate_none: bool = False,
-    executor: Executor | None = None,
-    cache_strategy: CacheStrategy | None = None,
-    max_batch_size: int | None = None,
-    version: str | int | None = None,
-    columns: Columns | None = None,
-) -> UDF: ...
+def udf(func: Callable[..., Any], /, **options: Unpack[Options]) -> UDF: ...
 
 
 @overload
-def udf(
-    *,
-    return_type: Any = None,
-    deterministic: bool = False,
-    propagate_none: bool = False,
-    executor: Executor | None = None,
-    cache_strategy: CacheStrategy | None = None,
-    max_batch_size: int | None = None,
-    version: str | int | None = None,
-    columns: Columns | None = None,
-) -> Callable[[Callable[..., Any]], UDF]: ...
+def udf(**options: Unpack[Options]) -> Callable[[Callable[..., Any]], UDF]: ...
 
 
 def udf(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -241,8 +215,7 @@ def udf(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     A function is known by its module and name, `version`, and the types of its arguments and result; never by its code.
     Raises `GraphError`, `TypeError` or `ValueError` for what cannot be meant.
     """
-    if unknown := options.keys() - _OPTIONS:
-        raise TypeError(f"udf has no option {', '.join(sorted(unknown))}; there are {', '.join(_OPTIONS)}")
+    _refuse_unknown(options)
     if func is not None:
         return _FunctionUDF(func, **options)
     return functools.partial(_FunctionUDF, **options)

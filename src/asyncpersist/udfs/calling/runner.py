@@ -36,8 +36,6 @@ class CallsCancelled(Exception):
 class Runner(Protocol):
     """Runs one function, for one run."""
 
-    # Made as `XRunner(function, ..., failing)`; see `runner_for`, which chooses.
-
     def begin(self, arguments: pl.DataFrame, answered: Answered) -> Wait:
         """Begins the calls for rows of arguments, the columns in the order of `Function.takes`.
 
